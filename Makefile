@@ -1,0 +1,59 @@
+# The one front door. `make` lists the targets.
+#
+# What is built goes to target/; kernels, images and the lab's machine are kept in ~/.cache/drupe (DRUPE_CACHE),
+# so that another checkout does not build them again.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+DIST := target/dist
+
+# Names this build: runtime and agent refuse each other when theirs differ.
+export DRUPE_BUILD := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)$(shell git describe --always --dirty --exclude '*' 2>/dev/null | sed 's/^/+/')
+
+# Where cargo puts binaries; asked for in recipes, since there may be no Rust before `setup`.
+RELEASE = target/$$(rustc -vV | sed -n 's/^host: //p')/release
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo check test soak bench install clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: ## install the Debian packages that are missing
+	@lab/setup
+
+build: setup ## build runtime, agent and guest kernel into target/dist
+	@echo "building drupe $$DRUPE_BUILD" >&2
+	@cargo build --release -p drupe -p drupe-agent
+	@mkdir -p $(DIST)/bin $(DIST)/lib/drupe
+	@install -m 755 $(RELEASE)/drupe $(DIST)/bin/drupe
+	@images/initramfs/build $(RELEASE)/drupe-agent $(DIST)/lib/drupe/initramfs >/dev/null
+	@install -m 644 "$$(guest-kernel/build)" $(DIST)/lib/drupe/vmlinux
+
+demo: build ## run a container in its own virtual machine, in the lab where /dev/kvm cannot
+	@images/demo $(DIST)
+
+check: setup ## formatting, lints, and all tests that need no Linux guest
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@lab/kvm --flat -- cargo test --workspace --exclude drupe
+	@cargo test -p drupe --lib --bins --test cli --test plan --test house
+
+test: check build ## all tests: those of check, then real containers in real virtual machines
+	@runtime/tests/run $(DIST)
+
+soak: build ## the container tests with larger counts
+	@DRUPE_TEST_SCALE=soak runtime/tests/run $(DIST)
+
+bench: build ## measure start-up beside runc, in one run
+	@benches/run $(DIST)
+
+install: build ## put drupe below PREFIX (default /usr/local), or DESTDIR/PREFIX
+	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/drupe" "$(DESTDIR)$(PREFIX)/share/man/man1"
+	@install -m 755 $(DIST)/bin/drupe "$(DESTDIR)$(PREFIX)/bin/drupe"
+	@install -m 644 $(DIST)/lib/drupe/vmlinux $(DIST)/lib/drupe/initramfs "$(DESTDIR)$(PREFIX)/lib/drupe/"
+	@cargo run --release -p drupe --example man -- "$(DESTDIR)$(PREFIX)/share/man/man1"
+	@echo "installed below $(DESTDIR)$(PREFIX): bin/drupe, lib/drupe/{vmlinux,initramfs}, share/man/man1" >&2
+
+clean: ## remove what was built in this checkout
+	@rm -rf target

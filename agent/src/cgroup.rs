@@ -1,0 +1,49 @@
+//! The cgroups of containers, `<root>/drupe/<id>`. The agent itself stays in the root cgroup.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+
+const PARENT: &str = "drupe";
+
+/// Makes every controller of the kernel available to containers.
+pub(crate) fn enable_controllers(root: &Path) -> io::Result<()> {
+    let controllers = fs::read_to_string(root.join("cgroup.controllers"))?;
+    let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    make(root, PARENT)?;
+    if all.is_empty() {
+        return Ok(());
+    }
+    for directory in [root.to_owned(), root.join(PARENT)] {
+        fs::write(directory.join("cgroup.subtree_control"), all.join(" "))?;
+    }
+    Ok(())
+}
+
+/// Makes the cgroup of a container and opens it for [`crate::sys::clone_process`].
+pub(crate) fn create(root: &Path, id: &str) -> Result<OwnedFd, Errno> {
+    let parent = openat(CWD, root.join(PARENT), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    make(&root.join(PARENT), id)?;
+    openat(parent, id, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Kills what is left in a container's cgroup, whatever namespace it is in.
+pub(crate) fn kill(root: &Path, id: &str) {
+    let _ = fs::write(root.join(PARENT).join(id).join("cgroup.kill"), "1");
+}
+
+/// Removes a container's cgroup after its last process. One that is busy is left: its name may be used again.
+pub(crate) fn remove(root: &Path, id: &str) {
+    let _ = unlinkat(CWD, root.join(PARENT).join(id), AtFlags::REMOVEDIR);
+}
+
+fn make(parent: &Path, name: &str) -> Result<(), Errno> {
+    match mkdirat(CWD, parent.join(name), Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,55 @@
+//! `process.rlimits`.
+
+use drupe_protocol::Rlimit;
+use rustix::process::{Resource, setrlimit};
+
+use crate::failure::{Named, Result, setup};
+
+const RESOURCES: [(&str, Resource); 16] = [
+    ("RLIMIT_AS", Resource::As),
+    ("RLIMIT_CORE", Resource::Core),
+    ("RLIMIT_CPU", Resource::Cpu),
+    ("RLIMIT_DATA", Resource::Data),
+    ("RLIMIT_FSIZE", Resource::Fsize),
+    ("RLIMIT_LOCKS", Resource::Locks),
+    ("RLIMIT_MEMLOCK", Resource::Memlock),
+    ("RLIMIT_MSGQUEUE", Resource::Msgqueue),
+    ("RLIMIT_NICE", Resource::Nice),
+    ("RLIMIT_NOFILE", Resource::Nofile),
+    ("RLIMIT_NPROC", Resource::Nproc),
+    ("RLIMIT_RSS", Resource::Rss),
+    ("RLIMIT_RTPRIO", Resource::Rtprio),
+    ("RLIMIT_RTTIME", Resource::Rttime),
+    ("RLIMIT_SIGPENDING", Resource::Sigpending),
+    ("RLIMIT_STACK", Resource::Stack),
+];
+
+/// Sets all limits of this process.
+pub(crate) fn apply(limits: &[Rlimit]) -> Result<()> {
+    for (index, limit) in limits.iter().enumerate() {
+        let field = format!("process.rlimits[{index}]");
+        let (_, resource) = RESOURCES
+            .iter()
+            .find(|(name, _)| *name == limit.name)
+            .ok_or_else(|| setup(format!("{field}.type"), format_args!("{:?}: unknown limit", limit.name)))?;
+        let finite = |value: u64| (value != u64::MAX).then_some(value);
+        let new = rustix::process::Rlimit { current: finite(limit.soft), maximum: finite(limit.hard) };
+        setrlimit(*resource, new)
+            .named(&field, format_args!("{} {}:{}", limit.name, limit.soft, limit.hard))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_limit_is_named() {
+        let failure = apply(&[Rlimit { name: "RLIMIT_FUN".into(), soft: 1, hard: 1 }]).unwrap_err();
+        assert_eq!(
+            (failure.field.as_str(), failure.message.as_str()),
+            ("process.rlimits[0].type", "\"RLIMIT_FUN\": unknown limit")
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! What a new process of the agent does before it is a container: namespaces, kernel settings, root, identity.
+//!
+//! Runs in a child that shares nothing with the agent but one socket, its *report*: over it the child says
+//! `Ready` or `Failed` in messages of the protocol, waits for one byte, and is gone from it by exec.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use drupe_protocol::{GuestConfig, GuestMessage, frame};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
+use rustix::system::{setdomainname, sethostname};
+
+use crate::failure::{Named, Result, cause, setup};
+use crate::process::{self, Program};
+use crate::{Places, capabilities, clock, mounts, root, sys};
+
+/// A child that is to become a container's process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Child<'a> {
+    pub(crate) config: &'a GuestConfig,
+    pub(crate) places: &'a Places,
+    /// Standard input, output and error.
+    pub(crate) streams: [BorrowedFd<'a>; 3],
+    pub(crate) report: BorrowedFd<'a>,
+    /// When the configuration had arrived.
+    pub(crate) configured_us: u64,
+}
+
+impl Child<'_> {
+    /// The child's life: prepares the container, reports, waits for the start, executes the program.
+    pub(crate) fn run(self) -> ! {
+        let Ok(report) = sys::keep_only(self.streams, self.report) else { sys::exit(1) };
+        let mut report = UnixStream::from(report);
+        let id = &self.config.id;
+        let failure = match prepare(self.config, self.places) {
+            Ok((program, mounted_us)) => {
+                let (container, configured_us) = (id.clone(), self.configured_us);
+                let now_us = clock::now_us();
+                say(&mut report, &GuestMessage::Ready { container, configured_us, mounted_us, now_us });
+                // Nothing to read means that the agent is gone.
+                if !matches!(report.read(&mut [0]), Ok(1)) {
+                    sys::exit(1);
+                }
+                process::execute(&program)
+            }
+            Err(failure) => failure,
+        };
+        say(&mut report, &GuestMessage::Failed { container: id.clone(), failure });
+        sys::exit(1)
+    }
+}
+
+/// The first process of a pid namespace whose workload is not the first: reaps, and does nothing else.
+///
+/// The workload can see it. It therefore keeps no descriptor, capability, or view of the agent's files; closing
+/// the descriptors tells the agent that this is done.
+pub(crate) fn run_init(places: &Places) -> ! {
+    if isolate_init(places).is_err() || sys::close_from(0).is_err() {
+        sys::exit(1);
+    }
+    sys::ignore_children();
+    loop {
+        rustix::event::pause();
+    }
+}
+
+fn isolate_init(places: &Places) -> Result<()> {
+    const FIELD: &str = "linux.namespaces";
+    setsid().named(FIELD, "init")?;
+    rustix::thread::set_name(c"init").named(FIELD, "init")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).named(FIELD, "init")?;
+    root::make_private().named(FIELD, "init")?;
+    let empty = mounts::filesystem("tmpfs", "tmpfs", ["size=4k"].into_iter(), 0, mounts::RDONLY)
+        .map_err(|(_, text)| setup(FIELD, text))?;
+    let stage =
+        openat(CWD, &places.stage, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).named(FIELD, "init")?;
+    mounts::attach(empty.as_fd(), stage.as_fd()).named(FIELD, "init")?;
+    root::enter(&empty).named(FIELD, "init")?;
+    capabilities::drop_all().named(FIELD, "init")
+}
+
+fn prepare(config: &GuestConfig, places: &Places) -> Result<(Program, u64)> {
+    setsid().named("process", "new session")?;
+    umask(Mode::empty());
+    // Until exec this process holds a copy of the agent's memory: no other process may look into it.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).named("process", "protection from ptrace")?;
+    sys::unshare_cgroup().named("linux.namespaces", "cgroup")?;
+    name_host(config)?;
+    write_sysctls(config)?;
+    // Without a value of its own the process must not have the agent's, which is never killed.
+    let score = config.process.oom_score_adj.unwrap_or(0);
+    fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
+    let new_root: OwnedFd = root::assemble(config, places)?;
+    let mounted_us = clock::now_us();
+    root::enter(&new_root)
+        .named("root.path", format_args!("share {:?}: cannot become /", config.root.share))?;
+    drop(new_root);
+    Ok((process::become_process(&config.process)?, mounted_us))
+}
+
+fn name_host(config: &GuestConfig) -> Result<()> {
+    if let Some(name) = &config.hostname {
+        sethostname(name.as_bytes()).named("hostname", format_args!("{name:?}"))?;
+    }
+    if let Some(name) = &config.domainname {
+        setdomainname(name.as_bytes()).named("domainname", format_args!("{name:?}"))?;
+    }
+    Ok(())
+}
+
+/// The kernel resolves these files by the namespaces of the writer, so the agent's /proc does, and is trusted.
+fn write_sysctls(config: &GuestConfig) -> Result<()> {
+    for (key, value) in &config.sysctl {
+        let path = sysctl_path(key);
+        if path.split('/').any(|name| name.is_empty() || name == "..") {
+            return Err(setup(format!("linux.sysctl[{key:?}]"), format_args!("{key:?}: not a name")));
+        }
+        fs::OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/sys/{path}"))
+            .and_then(|mut file| file.write_all(value.as_bytes()))
+            .named(format!("linux.sysctl[{key:?}]"), format_args!("{value:?}"))?;
+    }
+    Ok(())
+}
+
+/// As in sysctl.d(5): the separator that comes first separates, the other one is swapped for it.
+fn sysctl_path(key: &str) -> String {
+    if key.find(['.', '/']).is_some_and(|at| key.get(at..).is_some_and(|rest| rest.starts_with('/'))) {
+        return key.to_owned();
+    }
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    key.chars().map(swap).collect()
+}
+
+fn say(report: &mut UnixStream, message: &GuestMessage) {
+    let sent = frame::encode(message)
+        .map_err(|e| e.to_string())
+        .and_then(|bytes| report.write_all(&bytes).map_err(|error| cause(&error)));
+    if sent.is_err() {
+        sys::exit(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_names() {
+        for (key, path) in [
+            ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+            ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+            ("net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+        ] {
+            assert_eq!(sysctl_path(key), path);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The agent's one loop: messages of the host, ends of children, streams of containers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use drupe_protocol::{ExitStatus, GuestConfig, GuestMessage, HostMessage};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+
+use crate::container::Container;
+use crate::dial::Dial;
+use crate::failure::{Result, setup};
+use crate::link::{Link, LinkError};
+use crate::{Places, cgroup, clock, spawn, sys};
+
+/// Why the agent stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The control connection cannot be used any more.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The kernel refused what the loop is made of.
+    #[error("{0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+/// The agent of one guest, with its connection to the host and its containers.
+pub struct Agent<D> {
+    link: Link,
+    dial: D,
+    places: Places,
+    children: OwnedFd,
+    containers: BTreeMap<String, Container>,
+}
+
+impl<D: Dial> Agent<D> {
+    /// An agent that talks over `stream`. Signals are blocked from here on: they arrive as data.
+    ///
+    /// # Errors
+    /// Signals could not be blocked.
+    pub fn new(stream: OwnedFd, dial: D, places: Places) -> Result<Self, ServeError> {
+        sys::block_signals().map_err(|error| ServeError::System("signal mask", error))?;
+        let children = sys::child_signalfd().map_err(|error| ServeError::System("signalfd", error))?;
+        Ok(Self { link: Link::new(stream), dial, places, children, containers: BTreeMap::new() })
+    }
+
+    /// Greets the host.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn hello(&mut self, pid1_us: u64) -> Result<(), ServeError> {
+        let (version, build) = (drupe_protocol::VERSION, drupe_protocol::BUILD.to_owned());
+        Ok(self.link.send(&GuestMessage::Hello { version, build, pid1_us, now_us: clock::now_us() })?)
+    }
+
+    /// Makes every controller available to containers.
+    pub fn prepare_cgroups(&self) {
+        if let Err(error) = cgroup::enable_controllers(&self.places.cgroup) {
+            // A container that needs a limit will fail by name; others need no controller.
+            crate::log::note(format_args!("cgroup controllers: {error}"));
+        }
+    }
+
+    /// Serves the host until it closes the connection. No process of a container is left then.
+    ///
+    /// # Errors
+    /// The conversation broke; the containers were ended as well.
+    pub fn serve(&mut self) -> Result<(), ServeError> {
+        let result = loop {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        for (id, container) in &self.containers {
+            container.kill();
+            cgroup::kill(&self.places.cgroup, id);
+        }
+        result
+    }
+
+    /// Waits once and acts on what happened. False when the host has closed the connection.
+    fn turn(&mut self) -> Result<bool, ServeError> {
+        let mut answers = self.wait()?.into_iter();
+        let link = answers.next().unwrap_or(PollFlags::empty());
+        let child_ended = answers.next().is_some_and(|answer| !answer.is_empty());
+        let mut messages = Vec::new();
+        for container in self.containers.values_mut() {
+            container.wake(&mut answers, &mut messages);
+        }
+        if child_ended {
+            self.reap(&mut messages);
+        }
+        let cgroups = &self.places.cgroup;
+        self.containers.retain(|id, container| {
+            let last = container.last_message();
+            let ended = last.is_some();
+            if ended {
+                cgroup::remove(cgroups, id);
+            }
+            messages.extend(last);
+            !ended
+        });
+        let mut requests = Vec::new();
+        let open = link.is_empty() || link == PollFlags::OUT || self.link.receive(&mut requests)?;
+        for request in requests {
+            self.answer(request, &mut messages);
+        }
+        for message in &messages {
+            self.link.send(message)?;
+        }
+        self.link.flush()?;
+        Ok(open)
+    }
+
+    fn wait(&self) -> Result<Vec<PollFlags>, ServeError> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.link.as_fd(), self.link.interest()),
+            PollFd::from_borrowed_fd(self.children.as_fd(), PollFlags::IN),
+        ];
+        self.containers.values().for_each(|container| container.watch(&mut fds));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
+            Err(error) => Err(ServeError::System("poll", error.into())),
+        }
+    }
+
+    fn answer(&mut self, request: HostMessage, messages: &mut Vec<GuestMessage>) {
+        match request {
+            HostMessage::Configure { config } => {
+                let configured_us = clock::now_us();
+                if let Err(failure) = self.configure(&config, configured_us) {
+                    messages.push(GuestMessage::Failed { container: config.id, failure });
+                }
+            }
+            HostMessage::Start { container } => match self.containers.get_mut(&container) {
+                Some(found) => found.start(),
+                None => {
+                    let failure = setup("id", format_args!("{container:?}: no such container"));
+                    messages.push(GuestMessage::Failed { container, failure });
+                }
+            },
+            HostMessage::Signal { container, signal } => {
+                if let Some(found) = self.containers.get(&container) {
+                    found.signal(signal);
+                }
+            }
+        }
+    }
+
+    fn configure(&mut self, config: &GuestConfig, configured_us: u64) -> Result<()> {
+        if self.containers.contains_key(&config.id) {
+            return Err(setup("id", format_args!("{:?}: exists", config.id)));
+        }
+        let spawned = spawn::spawn(config, &self.places, &self.dial, configured_us)?;
+        self.containers.insert(config.id.clone(), Container::new(config.id.clone(), spawned));
+        Ok(())
+    }
+
+    /// Reaps every child that has ended, the adopted ones of nobody included.
+    fn reap(&mut self, messages: &mut Vec<GuestMessage>) {
+        let mut record = [0; 512];
+        while rustix::io::read(&self.children, &mut record).is_ok() {}
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if let Some(status) = exit_status(status) {
+                self.note_end(pid, status, messages);
+            }
+        }
+    }
+
+    fn note_end(&mut self, pid: Pid, status: ExitStatus, messages: &mut Vec<GuestMessage>) {
+        for (id, container) in &mut self.containers {
+            if container.reaped(pid, status, messages) {
+                cgroup::kill(&self.places.cgroup, id);
+                return;
+            }
+        }
+    }
+}
+
+impl<D> std::fmt::Debug for Agent<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("link", &self.link)
+            .field("containers", &self.containers)
+            .finish_non_exhaustive()
+    }
+}
+
+fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
+    let code = status.exit_status().and_then(|code| u8::try_from(code).ok()).map(ExitStatus::Code);
+    code.or_else(|| status.terminating_signal().and_then(|s| u8::try_from(s).ok()).map(ExitStatus::Signal))
+}

@@ -1,0 +1,327 @@
+//! The host's side of the tests: starts an agent, speaks the protocol, holds the other ends of the streams.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use drupe_protocol::frame::{self, Decoder};
+use drupe_protocol::{
+    ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, MountConfig, MountSource, Namespaces,
+    PosixUser, Process, RootConfig, StdioPorts,
+};
+use tempfile::TempDir;
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+const APPLETS: &[&str] = &[
+    "sh", "cat", "ls", "kill", "sleep", "head", "dd", "id", "grep", "stat", "wc", "echo", "env", "pwd",
+    "mkdir", "touch", "hostname", "readlink", "ps", "mount", "md5sum", "test", "true", "chmod",
+];
+
+/// Why the tests cannot run here, if they cannot.
+pub(crate) fn missing() -> Option<String> {
+    if !fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t0\t0\n") {
+        return Some("they mount filesystems, and need root".into());
+    }
+    if busybox().is_none() {
+        return Some("there is no static busybox (Debian: busybox-static)".into());
+    }
+    if cgroup2().is_none() {
+        return Some("no cgroup2 hierarchy is mounted".into());
+    }
+    None
+}
+
+fn busybox() -> Option<PathBuf> {
+    let path =
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(PathBuf::from).find(|path| path.exists())?;
+    // A program with an interpreter does not run in a root without libraries.
+    let bytes = fs::read(&path).ok()?;
+    (!bytes.windows(8).take(4096).any(|window| window == b"ld-linux")).then_some(path)
+}
+
+fn cgroup2() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        (fields[2] == "cgroup2").then(|| fields[1].into())
+    })
+}
+
+/// An agent with its directories, and the control connection to it.
+pub(crate) struct Host {
+    pub(crate) dir: TempDir,
+    pub(crate) cgroup: PathBuf,
+    control: UnixStream,
+    decoder: Decoder,
+    agent: Child,
+    next_port: u32,
+}
+
+/// How a container ended, and what it wrote.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Host {
+    /// Starts an agent with one share, `root`, that holds busybox.
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let dir = tempfile::Builder::new().prefix("drupe-agent").tempdir().unwrap();
+        for name in ["shares", "stage", "ports"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let name = format!("agent-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let cgroup = cgroup2().unwrap().join(name);
+        fs::create_dir(&cgroup).unwrap();
+        let listener = UnixListener::bind(dir.path().join("control")).unwrap();
+        let agent = Command::new("unshare")
+            .args([
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--ipc",
+                "--uts",
+                "--net",
+                "--mount-proc",
+                "--",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .arg("--agent")
+            .args([dir.path(), &cgroup])
+            .spawn()
+            .unwrap();
+        let (control, _) = listener.accept().unwrap();
+        control.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut host = Self { dir, cgroup, control, decoder: Decoder::new(), agent, next_port: 5000 };
+        host.make_root("root");
+        let GuestMessage::Hello { version, build, pid1_us, now_us } = host.receive() else {
+            panic!("no hello")
+        };
+        assert_eq!((version, build.as_str()), (drupe_protocol::VERSION, drupe_protocol::BUILD));
+        assert!(pid1_us <= now_us);
+        host
+    }
+
+    pub(crate) fn share(&self, name: &str) -> PathBuf {
+        self.dir.path().join("shares").join(name)
+    }
+
+    /// Makes a share with a minimal userland.
+    pub(crate) fn make_root(&self, name: &str) -> PathBuf {
+        let root = self.share(name);
+        for dir in ["bin", "etc", "dev", "proc", "sys", "tmp"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        fs::copy(busybox().unwrap(), root.join("bin/busybox")).unwrap();
+        for applet in APPLETS {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+        )
+        .unwrap();
+        root
+    }
+
+    /// Makes a share read-only for the agent, as the host does: a read-only mount in its mount namespace.
+    pub(crate) fn protect(&self, name: &str) {
+        let path = self.share(name);
+        for args in [vec!["--bind"], vec!["-o", "remount,bind,ro"]] {
+            let mut command = Command::new("nsenter");
+            command
+                .args(["-t", &self.agent_pid().to_string(), "-m", "mount"])
+                .args(args)
+                .args([&path, &path]);
+            assert!(command.status().unwrap().success());
+        }
+    }
+
+    /// The agent is the child of unshare(1).
+    pub(crate) fn agent_pid(&self) -> u32 {
+        let children = format!("/proc/{0}/task/{0}/children", self.agent.id());
+        fs::read_to_string(children).unwrap().trim().parse().unwrap()
+    }
+
+    pub(crate) fn send(&mut self, message: &HostMessage) {
+        self.control.write_all(&frame::encode(message).unwrap()).unwrap();
+    }
+
+    pub(crate) fn send_slowly(&mut self, message: &HostMessage) {
+        for byte in frame::encode(message).unwrap() {
+            self.control.write_all(&[byte]).unwrap();
+        }
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.control.write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn receive(&mut self) -> GuestMessage {
+        loop {
+            if let Some(message) = self.decoder.take().unwrap() {
+                return message;
+            }
+            let mut bytes = [0; 4096];
+            let length = self.control.read(&mut bytes).expect("a message within the time limit");
+            assert!(length > 0, "the agent closed the connection");
+            self.decoder.push(&bytes[..length]);
+        }
+    }
+
+    /// Closes the control connection and waits for the agent's end.
+    pub(crate) fn hang_up(&mut self) -> bool {
+        self.control.shutdown(std::net::Shutdown::Both).unwrap();
+        self.agent.wait().unwrap().success()
+    }
+
+    pub(crate) fn listen(&mut self) -> (u32, UnixListener) {
+        self.next_port += 1;
+        let path = self.dir.path().join("ports").join(self.next_port.to_string());
+        (self.next_port, UnixListener::bind(path).unwrap())
+    }
+
+    pub(crate) fn configure(&mut self, config: &GuestConfig) -> Result<(), Failure> {
+        self.send(&HostMessage::Configure { config: Box::new(config.clone()) });
+        match self.receive() {
+            GuestMessage::Ready { container, configured_us, mounted_us, now_us } => {
+                assert_eq!(container, config.id);
+                assert!(configured_us <= mounted_us && mounted_us <= now_us);
+                Ok(())
+            }
+            GuestMessage::Failed { container, failure } => {
+                assert_eq!(container, config.id);
+                Err(failure)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn start(&mut self, id: &str) -> Result<(), Failure> {
+        self.send(&HostMessage::Start { container: id.into() });
+        match self.receive() {
+            GuestMessage::Started { container, pid, .. } => {
+                assert_eq!(container, id);
+                assert!(pid > 1);
+                Ok(())
+            }
+            GuestMessage::Failed { failure, .. } => Err(failure),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn exited(&mut self, id: &str) -> ExitStatus {
+        match self.receive() {
+            GuestMessage::Exited { container, status } => {
+                assert_eq!(container, id);
+                // "nothing of it is left" when it is said to have ended.
+                assert!(!self.cgroup.join("drupe").join(id).exists(), "the cgroup is left");
+                status
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Runs a container to its end, with stdout and stderr.
+    pub(crate) fn try_run(&mut self, mut config: GuestConfig) -> Result<Outcome, Failure> {
+        let (port, stdout) = self.listen();
+        config.process.stdio.stdout = Some(port);
+        let stdout = collect(stdout);
+        let (port, stderr) = self.listen();
+        config.process.stdio.stderr = Some(port);
+        let stderr = collect(stderr);
+        self.configure(&config)?;
+        self.start(&config.id)?;
+        let status = self.exited(&config.id);
+        let text = |bytes: JoinHandle<Vec<u8>>| String::from_utf8_lossy(&bytes.join().unwrap()).into_owned();
+        Ok(Outcome { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// Runs a container that must succeed, and returns what it wrote to stdout.
+    pub(crate) fn output(&mut self, config: GuestConfig) -> String {
+        let outcome = self.try_run(config).unwrap();
+        assert_eq!(outcome.status, ExitStatus::Code(0), "{outcome:?}");
+        outcome.stdout
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
+        let _ = self.agent.wait();
+        let _ = fs::remove_dir(self.cgroup.join("drupe"));
+        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+fn collect(listener: UnixListener) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+/// A container that runs a shell script in the share `root`, with /proc.
+pub(crate) fn script(text: &str) -> GuestConfig {
+    command(&["sh", "-c", text])
+}
+
+pub(crate) fn command(args: &[&str]) -> GuestConfig {
+    GuestConfig {
+        id: "c1".into(),
+        root: RootConfig { share: "root".into(), readonly: false },
+        mounts: vec![filesystem("proc", "/proc", "")],
+        hostname: None,
+        domainname: None,
+        namespaces: Namespaces::default(),
+        sysctl: [].into(),
+        masked_paths: vec![],
+        readonly_paths: vec![],
+        process: Process {
+            args: args.iter().map(ToString::to_string).collect(),
+            env: vec!["PATH=/usr/bin:/bin".into()],
+            cwd: "/".into(),
+            user: PosixUser::default(),
+            rlimits: vec![],
+            capabilities: None,
+            no_new_privileges: false,
+            oom_score_adj: None,
+            stdio: StdioPorts::default(),
+        },
+    }
+}
+
+pub(crate) fn filesystem(fstype: &str, destination: &str, data: &str) -> MountConfig {
+    MountConfig {
+        field: "mounts[0]".into(),
+        destination: destination.into(),
+        source: MountSource::Filesystem { fstype: fstype.into(), source: fstype.into(), data: data.into() },
+        flags: 0,
+        propagation: vec![],
+    }
+}
+
+pub(crate) fn bind(share: &str, destination: &str, file: bool) -> MountConfig {
+    MountConfig {
+        field: "mounts[0]".into(),
+        destination: destination.into(),
+        source: MountSource::Share { name: share.into(), file },
+        flags: 0,
+        propagation: vec![],
+    }
+}
+
+pub(crate) fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).unwrap().next().is_none()
+}

@@ -1,0 +1,233 @@
+//! config.json as a value: parsed into the types of the `oci-spec` crate, then checked.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Mount, Process, Root, Spec};
+use serde_json::Value;
+
+use super::error::{BundleError, FieldError, Problem};
+
+/// A checked config.json.
+#[derive(Clone, Debug)]
+pub struct Config {
+    raw: Value,
+    spec: Spec,
+    process: Process,
+    root: Root,
+    linux: Linux,
+    args: Vec<String>,
+}
+
+impl Config {
+    /// Parses and checks config.json. `path` names it in messages.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the file, and the field if there is one.
+    pub fn parse(json: &[u8], path: &Path) -> Result<Self, BundleError> {
+        let raw: Value = serde_json::from_slice(json)
+            .map_err(|source| BundleError::Syntax { path: path.to_owned(), source })?;
+        Ok(Self::check(raw)?)
+    }
+
+    fn check(mut raw: Value) -> Result<Self, FieldError> {
+        check_version(&raw)?;
+        check_nul(&raw, "")?;
+        // So that `linux` is there whether it is given or not; its fields are all optional.
+        if let Some(fields) = raw.as_object_mut() {
+            fields.entry("linux").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        }
+        let spec: Spec = serde_path_to_error::deserialize(&raw)
+            .map_err(|error| type_error(&error.path().to_string(), error.into_inner()))?;
+        let missing = |field: &'static str| move || FieldError::new(field, Problem::Missing);
+        let process = spec.process().clone().ok_or_else(missing("process"))?;
+        let root = spec.root().clone().ok_or_else(missing("root"))?;
+        let linux = spec.linux().clone().ok_or_else(missing("linux"))?;
+        let args = process.args().clone().ok_or_else(missing("process.args"))?;
+        if root.path().as_os_str().is_empty() {
+            return Err(missing("root.path")());
+        }
+        let config = Self { raw, spec, process, root, linux, args };
+        config.check_process()?;
+        config.check_mounts()?;
+        config.check_linux()?;
+        Ok(config)
+    }
+
+    fn check_process(&self) -> Result<(), FieldError> {
+        if self.args.is_empty() {
+            return Err(FieldError::new("process.args", Problem::Empty));
+        }
+        require_absolute("process.cwd".into(), self.process.cwd())?;
+        for (index, variable) in self.process.env().iter().flatten().enumerate() {
+            if variable.find('=').is_none_or(|end| end == 0) {
+                return Err(FieldError::text(
+                    format!("process.env[{index}]"),
+                    variable,
+                    Problem::Environment,
+                ));
+            }
+        }
+        let mut types = BTreeSet::new();
+        for (index, limit) in self.process.rlimits().iter().flatten().enumerate() {
+            let name = word(&limit.typ());
+            if !types.insert(name.clone()) {
+                return Err(FieldError::text(
+                    format!("process.rlimits[{index}].type"),
+                    &name,
+                    Problem::Duplicate,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_mounts(&self) -> Result<(), FieldError> {
+        for (index, mount) in self.mounts().iter().enumerate() {
+            let field = format!("mounts[{index}].destination");
+            require_absolute(field.clone(), mount.destination())?;
+            if clean(mount.destination()) == Path::new("/") {
+                let value = mount.destination().to_string_lossy();
+                return Err(FieldError::text(field, &value, Problem::RootDirectory));
+            }
+            if mount.typ().as_deref().unwrap_or_default().is_empty() && !is_bind(mount) {
+                return Err(FieldError::new(format!("mounts[{index}].type"), Problem::Missing));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_linux(&self) -> Result<(), FieldError> {
+        let mut types = BTreeSet::new();
+        for (index, namespace) in self.linux.namespaces().iter().flatten().enumerate() {
+            let name = word(&namespace.typ());
+            if !types.insert(name.clone()) {
+                return Err(FieldError::text(
+                    format!("linux.namespaces[{index}].type"),
+                    &name,
+                    Problem::Duplicate,
+                ));
+            }
+        }
+        for (name, paths) in
+            [("maskedPaths", self.linux.masked_paths()), ("readonlyPaths", self.linux.readonly_paths())]
+        {
+            for (index, path) in paths.iter().flatten().enumerate() {
+                require_absolute(format!("linux.{name}[{index}]"), Path::new(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The JSON as it was given, for what the types do not keep.
+    pub(crate) fn raw(&self) -> &Value {
+        &self.raw
+    }
+
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(crate) fn args(&self) -> &[String] {
+        &self.args
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(crate) fn linux(&self) -> &Linux {
+        &self.linux
+    }
+
+    pub(crate) fn mounts(&self) -> &[Mount] {
+        self.spec.mounts().as_deref().unwrap_or_default()
+    }
+}
+
+/// Whether a mount is a bind mount, whatever its type says (as for runc).
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("bind")
+        || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
+}
+
+/// What the types do not take. A missing field is named by its own path: serde names its parent's, and the field
+/// in the text.
+fn type_error(path: &str, error: serde_json::Error) -> FieldError {
+    let text = error.to_string();
+    match text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+        Some(name) => FieldError::new(format!("{path}.{name}"), Problem::Missing),
+        None => FieldError::new(path, Problem::Type(error)),
+    }
+}
+
+/// A word of the specification as config.json has it.
+fn word(value: &impl serde::Serialize) -> String {
+    // These are all enums without fields, so this is always a string.
+    serde_json::to_value(value).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The absolute path without `.`, `..` and doubled slashes, by its text alone.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    clean
+}
+
+fn require_absolute(field: String, path: &Path) -> Result<(), FieldError> {
+    let value = path.to_string_lossy();
+    match value.as_ref() {
+        "" => Err(FieldError::new(field, Problem::Empty)),
+        _ if path.is_absolute() => Ok(()),
+        _ => Err(FieldError::text(field, &value, Problem::Relative)),
+    }
+}
+
+/// Any 1.x: minor versions add fields, and those that drupe does not know are looked at one by one.
+fn check_version(raw: &Value) -> Result<(), FieldError> {
+    let version = match raw.get("ociVersion") {
+        None => return Err(FieldError::new("ociVersion", Problem::Missing)),
+        Some(Value::String(version)) => version,
+        // The typed parse says what type it should have.
+        Some(_) => return Ok(()),
+    };
+    let numbers = version.split(['-', '+']).next().unwrap_or_default();
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<_> = numbers.split('.').collect();
+    match parts.as_slice() {
+        ["1", rest @ ..] if (1..=2).contains(&rest.len()) && rest.iter().all(|part| digits(part)) => Ok(()),
+        _ => Err(FieldError::text("ociVersion", version, Problem::Version)),
+    }
+}
+
+/// Texts end up in system calls, where a NUL would cut them short.
+fn check_nul(value: &Value, field: &str) -> Result<(), FieldError> {
+    match value {
+        Value::String(text) if text.contains('\0') => Err(FieldError::text(field, text, Problem::Nul)),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| check_nul(item, &format!("{field}[{index}]"))),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, item)| {
+            let dot = if field.is_empty() { "" } else { "." };
+            let path = format!("{field}{dot}{name}");
+            if name.contains('\0') {
+                return Err(FieldError::new(path, Problem::Nul));
+            }
+            check_nul(item, &path)
+        }),
+        _ => Ok(()),
+    }
+}

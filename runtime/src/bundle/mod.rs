@@ -1,0 +1,133 @@
+//! A bundle: config.json read, parsed and checked, and what the plan must know about the host's files.
+//!
+//! After [`Bundle::load`] nothing that later code relies on is optional, and every path to share exists.
+//! Nothing below the root filesystem is looked at: a path in there belongs to the container.
+
+mod config;
+mod error;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+pub use config::Config;
+pub(crate) use config::{clean, is_bind};
+pub use error::{BundleError, FieldError, Problem};
+
+/// The version of the OCI runtime specification that drupe follows.
+pub const SPEC_VERSION: &str = "1.3.0";
+
+/// The longest config.json that is read.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// A checked bundle.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The bundle's directory, absolute.
+    pub dir: PathBuf,
+    /// config.json.
+    pub config: Config,
+    /// What the sources of the bind mounts are, by the mount's place in `mounts`.
+    pub sources: BTreeMap<usize, SourceKind>,
+}
+
+/// What the source of a bind mount is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A socket, a fifo or a device node.
+    Special,
+}
+
+impl Bundle {
+    /// Reads and checks the bundle in a directory.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the file, and the field if there is one.
+    pub fn load(dir: &Path) -> Result<Self, BundleError> {
+        let path = dir.join("config.json");
+        let json = read_config(&path)?;
+        let dir =
+            std::path::absolute(dir).map_err(|source| BundleError::Read { path: dir.into(), source })?;
+        let config = Config::parse(&json, &path)?;
+        check_rootfs(&dir, &config)?;
+        let sources = bind_sources(&dir, &config)?;
+        Ok(Self { dir, config, sources })
+    }
+
+    /// The root filesystem's path on the host.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        host_path(&self.dir, self.config.root().path())
+    }
+
+    /// A bind mount's source on the host.
+    #[must_use]
+    pub fn source(&self, source: &Path) -> PathBuf {
+        host_path(&self.dir, source)
+    }
+}
+
+/// A path of config.json on the host: relative ones start at the bundle. Without `.` and trailing slashes, so
+/// that `O_NOFOLLOW` is about its last name.
+fn host_path(dir: &Path, path: &Path) -> PathBuf {
+    dir.join(path).components().collect()
+}
+
+fn read_config(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let error = |source| BundleError::Read { path: path.into(), source };
+    // Nonblocking: a fifo with that name must not hold us.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(error)?;
+    if !file.metadata().map_err(error)?.is_file() {
+        return Err(BundleError::NotAFile(path.into()));
+    }
+    let mut json = Vec::new();
+    file.take(MAX_CONFIG + 1).read_to_end(&mut json).map_err(error)?;
+    if u64::try_from(json.len()).is_ok_and(|length| length > MAX_CONFIG) {
+        return Err(BundleError::TooLong { path: path.into(), limit: MAX_CONFIG });
+    }
+    Ok(json)
+}
+
+fn kind(path: &Path, follow: OFlags) -> Result<FileType, Problem> {
+    let open = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty());
+    let stat = open.and_then(rustix::fs::fstat).map_err(|errno| Problem::Path(errno.into()))?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn check_rootfs(dir: &Path, config: &Config) -> Result<(), FieldError> {
+    let path = config.root().path();
+    let problem = match kind(&host_path(dir, path), OFlags::NOFOLLOW) {
+        Ok(FileType::Directory) => return Ok(()),
+        Ok(FileType::Symlink) => Problem::Symlink,
+        Ok(_) => Problem::NotADirectory,
+        Err(problem) => problem,
+    };
+    Err(FieldError::text("root.path", &path.to_string_lossy(), problem))
+}
+
+fn bind_sources(dir: &Path, config: &Config) -> Result<BTreeMap<usize, SourceKind>, FieldError> {
+    let mut sources = BTreeMap::new();
+    for (index, mount) in config.mounts().iter().enumerate().filter(|(_, mount)| is_bind(mount)) {
+        let field = || format!("mounts[{index}].source");
+        let Some(source) = mount.source() else { return Err(FieldError::new(field(), Problem::Missing)) };
+        let kind = match kind(&host_path(dir, source), OFlags::empty()) {
+            Ok(FileType::Directory) => SourceKind::Directory,
+            Ok(FileType::RegularFile) => SourceKind::File,
+            Ok(_) => SourceKind::Special,
+            Err(problem) => return Err(FieldError::text(field(), &source.to_string_lossy(), problem)),
+        };
+        sources.insert(index, kind);
+    }
+    Ok(sources)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! `drupe`, an OCI runtime that runs each container in a KVM virtual machine of its own.
+//!
+//! Read it in the direction of the data:
+//!
+//! ```text
+//! cli -> commands::run -> bundle (config.json, checked) -> plan (pure: what machine, guest and host get)
+//!                      -> store (the container's directory) -> files (every fd that the machine needs)
+//!                      -> monitor (builds and runs the machine, talks to the agent) -> exit status
+//! ```
+//!
+//! The OCI types of the `oci-spec` crate stop at [`plan`]: what comes after it is our own plain data.
+#![deny(missing_docs)]
+
+mod arch;
+pub mod bundle;
+pub mod cli;
+mod commands;
+mod files;
+mod id;
+mod image;
+mod kvm;
+mod log;
+mod monitor;
+pub mod plan;
+mod stage;
+mod state;
+mod store;
+mod sys;
+mod text;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use id::{ContainerId, IdError};
+
+/// Runs the program with these arguments, the first being its own name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut stages = stage::Stages::begin();
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(answer) => return answer.print(),
+    };
+    if let Err(error) = log::init(&cli.global) {
+        return log::report(&error);
+    }
+    stages.mark("start");
+    match commands::run(cli, &mut stages) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            let status = error.exit_status();
+            log::report(&error);
+            ExitCode::from(status)
+        }
+    }
+}

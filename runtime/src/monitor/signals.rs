@@ -1,0 +1,55 @@
+//! Signals to drupe, as something to read: they are the workload's.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, RawFd};
+
+use vmm_sys_util::signal::{self, Error};
+
+use crate::sys;
+
+/// The signals that are passed on.
+const PASSED_ON: [i32; 7] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
+
+/// Size of `struct signalfd_siginfo`; its first field is the signal's number.
+const RECORD: usize = size_of::<libc::signalfd_siginfo>();
+
+/// Signals that wait to be read.
+#[derive(Debug)]
+pub(crate) struct Signals(File);
+
+impl Signals {
+    /// Blocks the signals and opens a descriptor to read them from. Threads that are made later do not get
+    /// them either.
+    pub(crate) fn block() -> io::Result<Self> {
+        for number in PASSED_ON {
+            match signal::block_signal(number) {
+                Ok(()) | Err(Error::SignalAlreadyBlocked(_)) => {}
+                Err(error) => return Err(io::Error::other(error.to_string())),
+            }
+        }
+        let set =
+            signal::create_sigset(&PASSED_ON).map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+        sys::signalfd(&set).map(Self)
+    }
+
+    /// A descriptor that gives records of signalfd(2) without being one.
+    #[cfg(test)]
+    pub(crate) fn from_file(file: File) -> Self {
+        Self(file)
+    }
+
+    /// The next signal; `None` when none waits.
+    pub(crate) fn next(&mut self) -> Option<i32> {
+        let mut record = [0; RECORD];
+        self.0.read_exact(&mut record).ok()?;
+        let number = record.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))?;
+        i32::try_from(number).ok()
+    }
+
+    /// The descriptor to wait for.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,397 @@
+//! The monitor with an agent that is a test: frames in, frames out, how it ends.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+
+use drupe_protocol::frame::{self, Decoder};
+use drupe_protocol::{
+    BUILD, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, IdMode, Namespaces, PosixUser,
+    Process, RootConfig, StdioPorts, VERSION,
+};
+use drupe_vmm::MutEventSubscriber;
+use event_manager::{EventManager, SubscriberOps};
+
+use super::*;
+use crate::text::chain;
+
+fn guest_config() -> GuestConfig {
+    GuestConfig {
+        id: "c".into(),
+        root: RootConfig { share: "rootfs".into(), readonly: false },
+        mounts: Vec::new(),
+        hostname: None,
+        domainname: None,
+        namespaces: Namespaces { pid: IdMode::Init },
+        sysctl: Default::default(),
+        masked_paths: Vec::new(),
+        readonly_paths: Vec::new(),
+        process: Process {
+            args: vec!["true".into()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: PosixUser::default(),
+            rlimits: Vec::new(),
+            capabilities: None,
+            no_new_privileges: false,
+            oom_score_adj: None,
+            stdio: StdioPorts { stdin: None, stdout: Some(2), stderr: Some(3) },
+        },
+    }
+}
+
+/// The monitor's event loop, and the ends that the guest and the user have.
+struct Scene {
+    events: EventManager<Box<dyn MutEventSubscriber>>,
+    record: Rc<RefCell<Record>>,
+    control_port: control::ControlPort,
+    stdio: Vec<stdio::Port>,
+    agent_in: Option<File>,
+    agent_out: Option<File>,
+    decoder: Decoder,
+    signals: File,
+    started: Rc<RefCell<u32>>,
+    stopped: Rc<RefCell<u32>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (control, control_port) = control::channel().unwrap();
+        let config = guest_config();
+        let (stdio, outputs) = stdio::ports(&config.process.stdio).unwrap();
+        let (signals, signal_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        let record = Rc::new(RefCell::new(Record { stages: Stages::begin(), status: None, result: None }));
+        let (started, stopped) = (Rc::new(RefCell::new(0)), Rc::new(RefCell::new(0)));
+        let count = |counter: &Rc<RefCell<u32>>| {
+            let counter = Rc::clone(counter);
+            Box::new(move || *counter.borrow_mut() += 1)
+        };
+        let supervisor = Supervisor {
+            conversation: Conversation::new(config),
+            control,
+            signals: Signals::from_file(File::from(signals)),
+            outputs,
+            timer: TimerFd::new().unwrap(),
+            patience: 2,
+            record: Rc::clone(&record),
+            started: count(&started),
+            stop: count(&stopped),
+        };
+        let mut events: EventManager<Box<dyn MutEventSubscriber>> = EventManager::new().unwrap();
+        events.add_subscriber(Box::new(supervisor));
+        Self {
+            events,
+            record,
+            control_port,
+            stdio,
+            agent_in: None,
+            agent_out: None,
+            decoder: Decoder::new(),
+            signals: File::from(signal_writer),
+            started,
+            stopped,
+        }
+    }
+
+    /// A scene in which the agent has connected.
+    fn connected() -> Self {
+        let mut scene = Self::new();
+        let stream = scene.control_port.connect(1).unwrap();
+        assert!(scene.control_port.connect(2).is_none(), "the agent connects once");
+        scene.agent_in = stream.input.map(File::from);
+        scene.agent_out = stream.output.map(File::from);
+        scene
+    }
+
+    /// A scene in which these messages have been sent, and answered.
+    fn after(messages: &[GuestMessage]) -> Self {
+        let mut scene = Self::connected();
+        for message in messages {
+            scene.send(message);
+            assert!(scene.record.borrow().result.is_none(), "{message:?}");
+        }
+        scene.received();
+        scene
+    }
+
+    fn turn(&mut self) {
+        while self.events.run_with_timeout(0).unwrap() > 0 && self.record.borrow().result.is_none() {}
+    }
+
+    fn send(&mut self, message: &GuestMessage) {
+        self.send_bytes(&frame::encode(message).unwrap());
+    }
+
+    fn send_bytes(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(4096) {
+            self.agent_out.as_mut().unwrap().write_all(piece).unwrap();
+            self.turn();
+        }
+    }
+
+    fn signal(&mut self, number: i32) {
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        record[..4].copy_from_slice(&number.to_ne_bytes());
+        self.signals.write_all(&record).unwrap();
+        self.turn();
+    }
+
+    fn received(&mut self) -> Vec<HostMessage> {
+        let mut bytes = vec![0; 1 << 20];
+        loop {
+            match self.agent_in.as_mut().unwrap().read(&mut bytes) {
+                Ok(0) => break,
+                Ok(length) => self.decoder.push(&bytes[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+            self.turn();
+        }
+        std::iter::from_fn(|| self.decoder.take().unwrap()).collect()
+    }
+
+    fn ending(&self) -> Ending {
+        assert_eq!(*self.stopped.borrow(), 1, "the machine is stopped once");
+        *self.record.borrow().result.as_ref().unwrap().as_ref().unwrap()
+    }
+
+    /// The line that the error gives, and its exit status.
+    fn error(&self) -> (String, u8) {
+        assert_eq!(*self.stopped.borrow(), 1, "the machine is stopped once");
+        let record = self.record.borrow();
+        let error = record.result.as_ref().unwrap().as_ref().unwrap_err();
+        (chain(error), error.exit_status())
+    }
+}
+
+fn hello() -> GuestMessage {
+    GuestMessage::Hello { version: VERSION, build: BUILD.into(), pid1_us: 1, now_us: 2 }
+}
+
+fn ready() -> GuestMessage {
+    GuestMessage::Ready { container: "c".into(), configured_us: 3, mounted_us: 4, now_us: 5 }
+}
+
+fn started() -> GuestMessage {
+    GuestMessage::Started { container: "c".into(), pid: 7, now_us: 6 }
+}
+
+fn exited(status: ExitStatus) -> GuestMessage {
+    GuestMessage::Exited { container: "c".into(), status }
+}
+
+fn failed(kind: FailureKind) -> GuestMessage {
+    let failure = Failure { kind, field: "process.args[0]".into(), message: "\"x\": not found".into() };
+    GuestMessage::Failed { container: "c".into(), failure }
+}
+
+#[test]
+fn a_container_runs_to_its_end() {
+    let mut scene = Scene::connected();
+    scene.send(&hello());
+    assert_eq!(scene.received(), [HostMessage::Configure { config: Box::new(guest_config()) }]);
+    scene.send(&ready());
+    assert_eq!(scene.received(), [HostMessage::Start { container: "c".into() }]);
+    assert_eq!(*scene.started.borrow(), 0);
+    scene.send(&started());
+    assert_eq!(*scene.started.borrow(), 1);
+    assert_eq!(scene.received(), []);
+    scene.send(&exited(ExitStatus::Code(3)));
+    assert_eq!(scene.ending(), Ending::Exited(ExitStatus::Code(3)));
+}
+
+#[test]
+fn a_big_configuration_gets_through_a_small_pipe() {
+    let mut config = guest_config();
+    config.process.args = vec!["x".repeat(1 << 20)];
+    let (mut control, mut port) = control::channel().unwrap();
+    let stream = port.connect(1).unwrap();
+    let message = HostMessage::Configure { config: Box::new(config) };
+    control.queue(&message).unwrap();
+    let mut decoder = Decoder::new();
+    let mut agent = File::from(stream.input.unwrap());
+    let mut bytes = vec![0; 1 << 16];
+    while control.is_unsent() {
+        control.flush();
+        let length = agent.read(&mut bytes).unwrap();
+        decoder.push(&bytes[..length]);
+    }
+    while let Ok(length) = agent.read(&mut bytes) {
+        decoder.push(&bytes[..length]);
+    }
+    assert_eq!(decoder.take::<HostMessage>().unwrap(), Some(message));
+}
+
+#[test]
+fn signals_do_not_pile_up_for_a_guest_that_does_not_read() {
+    let (mut control, _port) = control::channel().unwrap();
+    let message = HostMessage::Signal { container: "c".into(), signal: 15 };
+    for _ in 0..200_000 {
+        control.queue(&message).unwrap();
+        control.flush();
+    }
+    assert!(control.is_unsent());
+}
+
+#[test]
+fn the_end_waits_for_the_outputs() {
+    let mut scene = Scene::after(&[hello(), ready(), started()]);
+    for (_, port) in &mut scene.stdio {
+        assert!(port.connect(1).is_some());
+    }
+    scene.send(&exited(ExitStatus::Signal(9)));
+    // The agent may end its connection now; that is no loss.
+    scene.agent_out = None;
+    scene.turn();
+    scene.stdio[0].1.closed(1);
+    scene.turn();
+    assert!(scene.record.borrow().result.is_none());
+    scene.stdio[1].1.closed(1);
+    scene.turn();
+    assert_eq!(scene.ending(), Ending::Exited(ExitStatus::Signal(9)));
+}
+
+#[test]
+fn a_guest_that_never_ends_its_output_is_not_waited_for_for_ever() {
+    let mut scene = Scene::after(&[hello(), ready(), started()]);
+    assert!(scene.stdio[0].1.connect(1).is_some());
+    scene.send(&exited(ExitStatus::Code(0)));
+    for _ in 0..2 {
+        assert!(scene.record.borrow().result.is_none());
+        scene.events.run_with_timeout(5_000).unwrap();
+    }
+    assert_eq!(scene.ending(), Ending::Exited(ExitStatus::Code(0)));
+}
+
+#[test]
+fn another_version_or_build_is_refused_with_both_named() {
+    let mut scene = Scene::connected();
+    scene.send(&GuestMessage::Hello { version: 999, build: BUILD.into(), pid1_us: 0, now_us: 0 });
+    let (line, status) = scene.error();
+    assert_eq!(status, 1);
+    assert!(line.contains("speaks version 999 of the protocol and drupe speaks 1"), "{line}");
+    assert_eq!(scene.received(), []);
+
+    let mut scene = Scene::connected();
+    let build = "9.9\u{1b}[2J".to_owned();
+    scene.send(&GuestMessage::Hello { version: VERSION, build, pid1_us: 0, now_us: 0 });
+    let (line, _) = scene.error();
+    assert!(line.contains("is of build") && line.contains(BUILD) && !line.contains('\u{1b}'), "{line}");
+}
+
+#[test]
+fn a_failure_has_the_status_of_a_shell() {
+    for (kind, expected) in
+        [(FailureKind::NotFound, 127), (FailureKind::NotExecutable, 126), (FailureKind::Setup, 1)]
+    {
+        for before in [vec![hello()], vec![hello(), ready()]] {
+            let mut scene = Scene::after(&before);
+            scene.send(&failed(kind));
+            assert_eq!(
+                scene.error(),
+                ("config.json: process.args[0]: \"x\": not found".to_owned(), expected)
+            );
+        }
+    }
+}
+
+#[test]
+fn whatever_is_out_of_turn_ends_the_conversation() {
+    let turns = [hello(), ready(), started(), exited(ExitStatus::Code(0))];
+    for state in 0..4 {
+        let mut scene = Scene::after(&turns[..state]);
+        scene.send_bytes(b"\x05\0\0\0junk!");
+        assert_eq!(scene.error().1, 1);
+        let greeting = "did not begin with a Hello that drupe knows: the initramfs may be of another version";
+        assert_eq!(scene.error().0.contains(greeting), state == 0, "{:?}", scene.error());
+        assert!(scene.error().0.contains(": malformed message: "), "{:?}", scene.error());
+
+        let mut scene = Scene::after(&turns[..state]);
+        scene.send_bytes(&u32::MAX.to_le_bytes());
+        assert!(scene.error().0.contains("over the limit"), "{:?}", scene.error());
+
+        let mut scene = Scene::after(&turns[..state]);
+        scene.agent_out = None;
+        scene.turn();
+        assert!(scene.error().0.starts_with("the guest's agent ended its connection while drupe waited for"));
+
+        let mut scene = Scene::after(&turns[..state]);
+        scene.send_bytes(b"\x05\0");
+        scene.agent_out = None;
+        scene.turn();
+        assert!(scene.error().0.contains("connection ended inside a message"), "{:?}", scene.error());
+
+        for (index, message) in turns.iter().enumerate().filter(|&(index, _)| index != state) {
+            let mut scene = Scene::after(&turns[..state]);
+            scene.send(message);
+            assert!(scene.error().0.contains("while drupe waited for"), "state {state}, message {index}");
+        }
+    }
+    let mut scene = Scene::after(&[hello()]);
+    scene.send(&GuestMessage::Ready {
+        container: "other".into(),
+        configured_us: 0,
+        mounted_us: 0,
+        now_us: 0,
+    });
+    assert!(scene.error().0.contains("for a container \"other\" that it does not have"));
+    let mut scene = Scene::connected();
+    scene.send(&failed(FailureKind::NotFound));
+    assert_eq!(scene.error().1, 1);
+}
+
+#[test]
+fn signals_reach_the_workload_once_there_is_one() {
+    let signal = |signal| HostMessage::Signal { container: "c".into(), signal };
+    let mut scene = Scene::connected();
+    scene.signal(libc::SIGUSR1);
+    scene.signal(libc::SIGUSR1);
+    scene.send(&hello());
+    scene.send(&ready());
+    scene.signal(libc::SIGTERM);
+    scene.received();
+    scene.send(&started());
+    assert_eq!(scene.received(), [signal(libc::SIGUSR1), signal(libc::SIGTERM)]);
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGINT, libc::SIGHUP, libc::SIGWINCH] {
+        scene.signal(number);
+        assert_eq!(scene.received(), [signal(number)]);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_machine_that_has_no_workload_yet() {
+    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        let mut scene = Scene::connected();
+        scene.signal(number);
+        assert_eq!(scene.ending(), Ending::Interrupted(number));
+
+        let mut scene = Scene::after(&[hello()]);
+        scene.signal(number);
+        assert!(scene.record.borrow().result.is_none());
+        scene.send(&ready());
+        scene.signal(number);
+        assert_eq!(scene.ending(), Ending::Interrupted(number));
+    }
+}
+
+#[test]
+fn a_signal_after_the_exit_ends_the_wait_for_a_reader() {
+    let mut scene = Scene::after(&[hello(), ready(), started()]);
+    assert!(scene.stdio[0].1.connect(1).is_some());
+    scene.send(&exited(ExitStatus::Code(5)));
+    scene.signal(libc::SIGUSR1);
+    assert!(scene.record.borrow().result.is_none());
+    scene.signal(libc::SIGTERM);
+    assert_eq!(scene.ending(), Ending::Exited(ExitStatus::Code(5)));
+}
+
+#[test]
+fn a_machine_that_ends_by_itself_is_an_error_with_its_reason() {
+    let line = |reason| chain(&conclude(None, Ok(reason)).unwrap_err());
+    assert!(line(StopReason::Reset).starts_with("the guest's kernel stopped ("));
+    assert!(line(StopReason::Reset).ends_with("before the container ended: run with --debug to see its log"));
+    let unrunnable = line(StopReason::Unrunnable("KVM_EXIT_X".into()));
+    assert!(unrunnable.starts_with("/dev/kvm: cannot run a Linux guest: KVM_EXIT_X"), "{unrunnable}");
+    let exited = cut_off(ExitStatus::Code(1), &Ok(StopReason::PowerOff));
+    let ending = conclude(exited, Ok(StopReason::PowerOff)).unwrap();
+    assert_eq!(ending, Ending::Exited(ExitStatus::Code(1)));
+}

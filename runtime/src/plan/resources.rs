@@ -1,0 +1,154 @@
+//! `linux.resources` -> the size of the machine.
+
+use drupe_vmm::{MemorySize, VcpuCount};
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
+
+use crate::bundle::{FieldError, Problem};
+
+/// Period of a quota that comes without one (cgroups' own default), in microseconds.
+const DEFAULT_PERIOD_US: u64 = 100_000;
+/// `cpu.shares` that stand for one processor (the cgroup's default weight, as Kubernetes counts).
+const SHARES_PER_CPU: u64 = 1024;
+
+/// How many vCPUs the container gets: as many as its quota lets run at once, no more than it may run on.
+/// Without a quota: as many as it may run on; without that, as its shares suggest.
+pub(crate) fn vcpus(resources: Option<&LinuxResources>) -> Result<VcpuCount, FieldError> {
+    let Some(cpu) = resources.and_then(|resources| resources.cpu().as_ref()) else {
+        return Ok(VcpuCount::ONE);
+    };
+    let allowed = allowed_cpus(cpu)?;
+    let count = match (quota_cpus(cpu), allowed, cpu.shares()) {
+        (Some(quota), allowed, _) => quota.min(allowed.unwrap_or(u64::MAX)),
+        (None, Some(allowed), _) => allowed,
+        (None, None, Some(shares)) => shares.div_ceil(SHARES_PER_CPU),
+        (None, None, None) => 1,
+    };
+    let most = u64::from(VcpuCount::MAX.get());
+    let count = u32::try_from(count.clamp(1, most)).ok().and_then(VcpuCount::new);
+    Ok(count.unwrap_or(VcpuCount::MAX))
+}
+
+fn quota_cpus(cpu: &LinuxCpu) -> Option<u64> {
+    let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|&quota| quota > 0)?;
+    let period = cpu.period().filter(|&period| period > 0).unwrap_or(DEFAULT_PERIOD_US);
+    Some(quota.div_ceil(period))
+}
+
+fn allowed_cpus(cpu: &LinuxCpu) -> Result<Option<u64>, FieldError> {
+    match cpu.cpus().as_deref() {
+        None | Some("") => Ok(None),
+        Some(list) => match count_cpus(list) {
+            Some(count) => Ok(Some(count)),
+            None => Err(FieldError::text("linux.resources.cpu.cpus", list, Problem::CpuList)),
+        },
+    }
+}
+
+/// How many processors a list in the format of cpuset(7) names, counting one that is named twice once.
+fn count_cpus(list: &str) -> Option<u64> {
+    let mut ranges = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let range = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
+        if range.0 > range.1 {
+            return None;
+        }
+        ranges.push(range);
+    }
+    ranges.sort_unstable();
+    let mut count = 0;
+    let mut next = 0;
+    for (first, last) in ranges {
+        let (first, end) = (u64::from(first).max(next), u64::from(last) + 1);
+        count += end.saturating_sub(first);
+        next = next.max(end);
+    }
+    Some(count)
+}
+
+/// How much memory the container gets: its limit, or the default when there is none.
+pub(crate) fn memory(resources: Option<&LinuxResources>) -> Result<MemorySize, FieldError> {
+    let limit = resources.and_then(|resources| resources.memory().as_ref()).and_then(|memory| memory.limit());
+    let Some(limit) = limit.filter(|&limit| limit != 0 && limit != -1) else {
+        return Ok(MemorySize::DEFAULT);
+    };
+    let bytes = u64::try_from(limit).unwrap_or(0);
+    MemorySize::from_bytes(bytes).ok_or_else(|| {
+        let problem = if bytes < MemorySize::MIN.bytes() {
+            Problem::TooSmall(MemorySize::MIN.bytes())
+        } else {
+            Problem::TooLarge(MemorySize::MAX.bytes())
+        };
+        FieldError::number("linux.resources.memory.limit", limit, problem)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resources(value: serde_json::Value) -> LinuxResources {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn cpu_lists_are_counted() {
+        for (list, count) in [
+            ("0", Some(1)),
+            ("0-3,5", Some(5)),
+            ("5,0-3", Some(5)),
+            ("0-3,2-5,2", Some(6)),
+            ("0-4294967295", Some(1 << 32)),
+            ("3-0", None),
+            ("0-", None),
+            ("a", None),
+            ("0,,1", None),
+            ("-1", None),
+            ("4294967296", None),
+        ] {
+            assert_eq!(count_cpus(list), count, "{list}");
+        }
+    }
+
+    #[test]
+    fn vcpus_follow_quota_then_cpus_then_shares() {
+        for (cpu, count) in [
+            (json!({}), 1),
+            (json!({ "quota": 150_000, "period": 100_000 }), 2),
+            (json!({ "quota": 400_000 }), 4),
+            (json!({ "quota": 1, "period": 0 }), 1),
+            (json!({ "quota": -1, "period": 100_000 }), 1),
+            (json!({ "quota": 0, "cpus": "0-2" }), 3),
+            (json!({ "quota": 800_000, "cpus": "0-1" }), 2),
+            (json!({ "quota": 100_000, "cpus": "0-7" }), 1),
+            (json!({ "cpus": "0-3,5", "shares": 1024 }), 5),
+            (json!({ "cpus": "", "shares": 2048 }), 2),
+            (json!({ "shares": 1025 }), 2),
+            (json!({ "shares": 2 }), 1),
+            (json!({ "shares": 0 }), 1),
+            (json!({ "quota": i64::MAX, "period": 1 }), 32),
+            (json!({ "cpus": "0-4294967295" }), 32),
+        ] {
+            let resources = resources(json!({ "cpu": cpu }));
+            assert_eq!(vcpus(Some(&resources)).unwrap().get(), count, "{cpu}");
+        }
+        assert_eq!(vcpus(None).unwrap(), VcpuCount::ONE);
+    }
+
+    #[test]
+    fn memory_is_the_limit_in_whole_mebibytes() {
+        const MIB: i64 = 1 << 20;
+        for (limit, mib) in [(-1, 128), (0, 128), (64 * MIB, 64), (64 * MIB + 1, 65), (4096 * MIB, 4096)] {
+            let resources = resources(json!({ "memory": { "limit": limit } }));
+            assert_eq!(memory(Some(&resources)).unwrap().bytes(), mib << 20, "{limit}");
+        }
+        assert_eq!(memory(None).unwrap(), MemorySize::DEFAULT);
+        for (limit, least) in [(1, true), (-2, true), (16 * MIB, true), (i64::MAX, false)] {
+            let error = memory(Some(&resources(json!({ "memory": { "limit": limit } })))).unwrap_err();
+            assert_eq!(error.to_string(), format!("linux.resources.memory.limit: {limit}"));
+            assert_eq!(matches!(error.problem, Problem::TooSmall(_)), least, "{limit}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Every field of the runtime specification (1.3) for Linux, and what drupe does with it.
+//!
+//! A field is applied, warned about by name, or refused by name; it is never dropped in silence. Fields that the
+//! specification does not have are ignored, as it demands. A field counts as given unless its value is empty
+//! (`null`, `false`, `""`, `[]`, `{}`).
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::bundle::{FieldError, Problem};
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It is applied, with all that is below it.
+    Applied,
+    /// Its parts are in the table one by one.
+    Parts,
+    /// The container runs without it, and says so.
+    Warned(&'static str),
+    /// The container does not run: without the field it would not be what was asked for.
+    Refused(&'static str),
+}
+
+/// A field that was given and is not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The field's path.
+    pub field: String,
+    /// Why it is not applied, or what is done instead.
+    pub reason: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "config.json: {}: not applied: {}", self.field, self.reason)
+    }
+}
+
+use Support::{Applied, Parts, Refused, Warned};
+
+const CGROUP: Support =
+    Warned("only cpu and memory size the machine yet; other limits of cgroups are not set");
+const LABEL: Support = Warned("the guest's kernel has no such security module");
+const SCHEDULING: Support = Warned("not set in the guest yet");
+const ID_MAP: Support = Refused("user namespaces come later, and without them ids would mean other users");
+const HOOK: Support = Refused("hooks are not run yet, and skipping one breaks what it promises");
+const OTHER_SYSTEM: Support = Refused("this is a container for another operating system");
+
+/// The table. `[]` stands for any index.
+pub const FIELDS: &[(&str, Support)] = &[
+    ("ociVersion", Applied),
+    ("process", Parts),
+    ("process.terminal", Refused("terminals come later; use pipes or files for the standard streams")),
+    // Without a terminal the specification itself says that it means nothing.
+    ("process.consoleSize", Applied),
+    ("process.user", Parts),
+    ("process.user.uid", Applied),
+    ("process.user.gid", Applied),
+    ("process.user.umask", Applied),
+    ("process.user.additionalGids", Applied),
+    ("process.user.username", Warned("it is a field for Windows; user.uid counts")),
+    ("process.args", Applied),
+    ("process.commandLine", Warned("it is a field for Windows; args counts")),
+    ("process.env", Applied),
+    ("process.cwd", Applied),
+    ("process.capabilities", Parts),
+    ("process.capabilities.bounding", Applied),
+    ("process.capabilities.effective", Applied),
+    ("process.capabilities.inheritable", Applied),
+    ("process.capabilities.permitted", Applied),
+    ("process.capabilities.ambient", Applied),
+    ("process.rlimits", Applied),
+    ("process.noNewPrivileges", Applied),
+    ("process.apparmorProfile", LABEL),
+    ("process.oomScoreAdj", Applied),
+    ("process.selinuxLabel", LABEL),
+    ("process.scheduler", SCHEDULING),
+    ("process.ioPriority", SCHEDULING),
+    ("process.execCPUAffinity", SCHEDULING),
+    ("root", Parts),
+    ("root.path", Applied),
+    ("root.readonly", Applied),
+    ("hostname", Applied),
+    ("domainname", Applied),
+    ("mounts", Parts),
+    ("mounts[]", Parts),
+    ("mounts[].destination", Applied),
+    ("mounts[].type", Applied),
+    ("mounts[].source", Applied),
+    ("mounts[].options", Applied),
+    ("mounts[].uidMappings", ID_MAP),
+    ("mounts[].gidMappings", ID_MAP),
+    ("hooks", Parts),
+    ("hooks.prestart", HOOK),
+    ("hooks.createRuntime", HOOK),
+    ("hooks.createContainer", HOOK),
+    ("hooks.startContainer", HOOK),
+    ("hooks.poststart", HOOK),
+    ("hooks.poststop", HOOK),
+    ("annotations", Applied),
+    ("linux", Parts),
+    ("linux.namespaces", Applied),
+    ("linux.uidMappings", ID_MAP),
+    ("linux.gidMappings", ID_MAP),
+    ("linux.timeOffsets", Warned("time namespaces come later")),
+    ("linux.devices", Warned("the guest has devices of its own; those of the host are not passed in")),
+    ("linux.netDevices", Refused("network devices are not handed to the guest yet")),
+    ("linux.cgroupsPath", Warned("the machine is not put into a cgroup yet")),
+    ("linux.sysctl", Applied),
+    (
+        "linux.seccomp",
+        Warned("system calls of the container reach only the guest's kernel, and are not filtered yet"),
+    ),
+    ("linux.rootfsPropagation", Warned("mounts of the container never propagate to the host")),
+    ("linux.maskedPaths", Applied),
+    ("linux.readonlyPaths", Applied),
+    ("linux.mountLabel", LABEL),
+    ("linux.intelRdt", Warned("cache and bandwidth classes are not set")),
+    ("linux.memoryPolicy", Warned("the guest has one memory node")),
+    ("linux.personality", SCHEDULING),
+    ("linux.resources", Parts),
+    ("linux.resources.devices", Warned("the guest has devices of its own; access to them is not restricted")),
+    ("linux.resources.memory", Parts),
+    ("linux.resources.memory.limit", Applied),
+    ("linux.resources.memory.reservation", CGROUP),
+    ("linux.resources.memory.swap", CGROUP),
+    ("linux.resources.memory.kernel", CGROUP),
+    ("linux.resources.memory.kernelTCP", CGROUP),
+    ("linux.resources.memory.swappiness", CGROUP),
+    ("linux.resources.memory.disableOOMKiller", CGROUP),
+    ("linux.resources.memory.useHierarchy", CGROUP),
+    ("linux.resources.memory.checkBeforeUpdate", CGROUP),
+    ("linux.resources.cpu", Parts),
+    ("linux.resources.cpu.shares", Applied),
+    ("linux.resources.cpu.quota", Applied),
+    ("linux.resources.cpu.period", Applied),
+    ("linux.resources.cpu.cpus", Applied),
+    ("linux.resources.cpu.burst", CGROUP),
+    ("linux.resources.cpu.idle", CGROUP),
+    ("linux.resources.cpu.mems", CGROUP),
+    ("linux.resources.cpu.realtimeRuntime", CGROUP),
+    ("linux.resources.cpu.realtimePeriod", CGROUP),
+    ("linux.resources.pids", CGROUP),
+    ("linux.resources.blockIO", CGROUP),
+    ("linux.resources.hugepageLimits", CGROUP),
+    ("linux.resources.network", CGROUP),
+    ("linux.resources.rdma", CGROUP),
+    ("linux.resources.unified", CGROUP),
+    ("vm", Refused("only who operates the host chooses the guest's kernel")),
+    ("solaris", OTHER_SYSTEM),
+    ("windows", OTHER_SYSTEM),
+    ("zos", OTHER_SYSTEM),
+    ("freebsd", OTHER_SYSTEM),
+];
+
+/// What becomes of a field, by its path with `[]` for indices; `None` for a field that the specification does
+/// not have.
+#[must_use]
+pub fn support(path: &str) -> Option<Support> {
+    place(path).and_then(|place| FIELDS.get(place)).map(|&(_, support)| support)
+}
+
+fn place(path: &str) -> Option<usize> {
+    FIELDS.iter().position(|(field, _)| *field == path)
+}
+
+/// Looks at every field that config.json gives, in the order of the table.
+pub(crate) fn check(config: &Value) -> Result<Vec<Warning>, FieldError> {
+    let mut given = Vec::new();
+    descend(config, "", "", &mut given);
+    given.sort_by_key(|(place, _)| *place);
+    let mut warnings = Vec::new();
+    for (place, field) in given {
+        match FIELDS.get(place).map(|&(_, support)| support) {
+            Some(Refused(reason)) => return Err(FieldError::new(field, Problem::Unsupported(reason))),
+            Some(Warned(reason)) => warnings.push(Warning { field, reason: reason.into() }),
+            Some(Applied | Parts) | None => {}
+        }
+    }
+    Ok(warnings)
+}
+
+/// Collects the fields that are given: the place of each in the table, and its path.
+fn descend(value: &Value, field: &str, pattern: &str, given: &mut Vec<(usize, String)>) {
+    match value {
+        Value::Object(fields) => {
+            let dot = if field.is_empty() { "" } else { "." };
+            for (name, value) in fields {
+                note(value, format!("{field}{dot}{name}"), &format!("{pattern}{dot}{name}"), given);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                note(value, format!("{field}[{index}]"), &format!("{pattern}[]"), given);
+            }
+        }
+        // The typed parse has refused a plain value where parts belong.
+        _ => {}
+    }
+}
+
+fn note(value: &Value, field: String, pattern: &str, given: &mut Vec<(usize, String)>) {
+    if is_empty(value) {
+        return;
+    }
+    let Some(place) = place(pattern) else { return };
+    if support(pattern) == Some(Parts) {
+        descend(value, &field, pattern, given);
+    }
+    given.push((place, field));
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use oci_spec::runtime::Spec;
+
+    use super::*;
+
+    /// A configuration that gives every field of the specification.
+    fn every_field() -> Value {
+        serde_json::from_str(include_str!("every-field.json")).unwrap()
+    }
+
+    fn paths(value: &Value, pattern: &str, found: &mut BTreeSet<String>) {
+        if !pattern.is_empty() {
+            found.insert(pattern.to_owned());
+            if support(pattern) != Some(Parts) {
+                return;
+            }
+        }
+        let dot = if pattern.is_empty() { "" } else { "." };
+        match value {
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| paths(value, &format!("{pattern}{dot}{name}"), found));
+            }
+            Value::Array(items) => {
+                items.iter().for_each(|value| paths(value, &format!("{pattern}[]"), found))
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_table_has_every_field_and_no_other() {
+        let mut found = BTreeSet::new();
+        paths(&every_field(), "", &mut found);
+        let listed: BTreeSet<_> = FIELDS.iter().map(|(field, _)| (*field).to_owned()).collect();
+        assert_eq!(listed.len(), FIELDS.len(), "a field is listed twice");
+        assert_eq!(found, listed);
+    }
+
+    #[test]
+    fn the_types_that_we_parse_into_have_no_field_that_the_table_lacks() {
+        let spec: Spec = serde_json::from_value(every_field()).unwrap();
+        let mut found = BTreeSet::new();
+        paths(&serde_json::to_value(spec).unwrap(), "", &mut found);
+        for field in found {
+            assert!(support(&field).is_some(), "{field}");
+        }
+    }
+
+    #[test]
+    fn empty_values_are_not_given() {
+        let config = serde_json::json!({
+            "process": { "terminal": false, "apparmorProfile": "", "selinuxLabel": null },
+            "hooks": { "prestart": [] },
+            "linux": { "devices": [], "resources": { "pids": {} } },
+            "vm": null,
+        });
+        assert_eq!(check(&config).unwrap(), []);
+    }
+
+    #[test]
+    fn a_field_that_is_given_is_named() {
+        let config = serde_json::json!({
+            "mounts": [{}, { "uidMappings": [{ "containerID": 0 }] }],
+        });
+        assert_eq!(check(&config).unwrap_err().field, "mounts[1].uidMappings");
+        let config =
+            serde_json::json!({ "linux": { "resources": { "pids": { "limit": 5 } } }, "unknown": 1 });
+        assert_eq!(check(&config).unwrap()[0].field, "linux.resources.pids");
+    }
+}

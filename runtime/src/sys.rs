@@ -1,0 +1,56 @@
+//! The system calls that neither std nor rustix has: the only unsafe code of this crate.
+#![allow(unsafe_code, reason = "mount_setattr(2) and signalfd(2) have no safe wrapper in our dependencies")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// Makes a detached mount tree private and takes device nodes away from it, and writing if `readonly`: for
+/// every mount in the tree, so that none below the first escapes.
+pub(crate) fn restrict_mount(mount: impl AsFd, readonly: bool) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_NODEV | if readonly { libc::MOUNT_ATTR_RDONLY } else { 0 },
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is an empty C string and the attributes are a live struct of the size that is passed;
+    // the kernel reads both and keeps neither.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A nonblocking signalfd(2) for these signals, which the caller has blocked.
+pub(crate) fn signalfd(signals: &libc::sigset_t) -> io::Result<File> {
+    // SAFETY: the set is a live, initialised sigset_t that the kernel only reads.
+    let fd = unsafe { libc::signalfd(-1, signals, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned a new file descriptor that nothing else owns.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::monitor::Signals;
+
+    #[test]
+    fn a_blocked_signal_is_read() {
+        let mut signals = Signals::block().unwrap();
+        assert_eq!(signals.next(), None);
+        // SAFETY: raise(3) has no precondition; the signal is blocked in this thread, to which it is sent.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
+        assert_eq!(signals.next(), Some(libc::SIGUSR2));
+        assert_eq!(signals.next(), None);
+    }
+}

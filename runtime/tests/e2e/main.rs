@@ -1,0 +1,96 @@
+//! End-to-end cases: the real binary runs real bundles, and what comes out is compared with what a user of an
+//! OCI runtime expects. The same cases run against runc, which proves that the cases are right.
+//!
+//! Each case has a temporary directory with its bundles and a state root of its own, and passes only if
+//! nothing is left behind: no state, process, mount or cgroup.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `DRUPE_TEST_RUNTIME` | the runtime to test; default: the drupe of this build |
+//! | `DRUPE_TEST_PROBE` | the probe program; default: the drupe-probe of this build |
+//! | `DRUPE_TEST_OTHER_INITRAMFS` | an initramfs whose agent is of another build |
+//! | `DRUPE_REQUIRE_KVM=1` | cases that need a machine fail where there is none, instead of being ignored |
+//! | `DRUPE_TEST_SCALE=soak` | ten times the repetitions |
+//! | `DRUPE_TEST_SHARD=K/N` | only the K-th (from 1) of N parts of about the same length |
+//! | `DRUPE_KERNEL`, `DRUPE_INITRAMFS` | passed on to drupe |
+
+mod bad_guest;
+mod bad_input;
+mod bundle;
+mod case;
+mod debian;
+mod exit_status;
+mod isolation;
+mod many;
+mod mount_safety;
+mod mounts;
+#[path = "../../../images/probe/src/pattern.rs"]
+mod pattern;
+mod process;
+mod running;
+mod signals;
+mod size;
+mod stage;
+mod stdio;
+mod streaming;
+mod subject;
+
+use std::env;
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+use case::Case;
+use subject::{Kind, Subject};
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    running::default_signals();
+    case::keep_panics();
+    let subject: &'static Subject = Box::leak(Box::new(Subject::from_env()));
+    let cases = shard(all(), env::var("DRUPE_TEST_SHARD").ok().as_deref());
+    if !args.list {
+        eprintln!("runtime under test: {}", subject.program.display());
+        if let (Kind::Drupe, Err(reason)) = (subject.kind, subject.machine()) {
+            eprintln!("cases that need a machine cannot run here: {reason}");
+        }
+    }
+    let trials = cases.into_iter().map(|case| case.into_trial(subject)).collect();
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn all() -> Vec<Case> {
+    let areas = [
+        exit_status::cases,
+        stdio::cases,
+        streaming::cases,
+        signals::cases,
+        mounts::cases,
+        mount_safety::cases,
+        process::cases,
+        size::cases,
+        debian::cases,
+        isolation::cases,
+        many::cases,
+        bad_input::cases,
+        bad_guest::cases,
+    ];
+    areas.iter().flat_map(|area| area()).collect()
+}
+
+/// The part `K/N` of the cases: each case, the longest first, goes to the part that has least so far.
+fn shard(mut cases: Vec<Case>, part: Option<&str>) -> Vec<Case> {
+    let Some(part) = part else { return cases };
+    let numbers = part.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let Some((wanted, count)) = numbers.filter(|&(k, n): &(usize, usize)| 1 <= k && k <= n) else {
+        panic!("DRUPE_TEST_SHARD={part}: not K/N with K from 1 to N");
+    };
+    cases.sort_by_key(|case| std::cmp::Reverse(case.cost));
+    let mut load = vec![0; count];
+    cases.retain(|case| {
+        let (least, _) = load.iter().enumerate().min_by_key(|entry| entry.1).expect("N is at least 1");
+        load[least] += case.cost;
+        least == wanted - 1
+    });
+    cases
+}

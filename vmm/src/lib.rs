@@ -1,0 +1,42 @@
+//! A small KVM virtual machine.
+//!
+//! It boots an uncompressed 64-bit Linux kernel with an initramfs, no firmware and no PCI, and gives it
+//! virtio-mmio devices: a filesystem made of shares and a vsock that ends in this process. It knows nothing
+//! of OCI, JSON or the agent in the guest.
+//!
+//! ```no_run
+//! use drupe_vmm::{Machine, MachineConfig, MachineFiles, StopReason};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let files = MachineFiles {
+//!     kvm: std::fs::File::options().read(true).write(true).open("/dev/kvm")?,
+//!     kernel: std::fs::File::open("vmlinux")?,
+//!     initramfs: Some(std::fs::File::open("initramfs")?),
+//!     shares: Vec::new(),
+//!     ports: Vec::new(),
+//!     console: Some(Box::new(std::io::stderr())),
+//! };
+//! let machine = Machine::build(&MachineConfig::default(), files)?;
+//! match machine.run(Vec::new())? {
+//!     StopReason::PowerOff => {}
+//!     reason => eprintln!("the machine stopped: {reason}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
+
+mod arch;
+mod config;
+pub mod devices;
+mod kvm;
+mod machine;
+mod vcpu;
+
+pub use arch::LoadError;
+pub use config::{MachineConfig, MachineFiles, MemorySize, ShareFile, VcpuCount};
+pub use devices::virtio::vsock::{HostPort, HostStream};
+pub use kvm::KvmError;
+pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};
+
+/// Runs on the machine's event loop beside its devices.
+pub use event_manager::MutEventSubscriber;
