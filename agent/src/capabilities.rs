@@ -66,7 +66,7 @@ impl Sets {
             permitted: self.permitted,
             inheritable: self.inheritable,
         };
-        set_capabilities(None, sets).named(FIELD, format_args!("{sets:?}"))?;
+        set_capabilities(None, sets).named(FIELD, "cannot be set")?;
         for capability in
             every().filter(|one| (self.ambient & self.permitted & self.inheritable).contains(*one))
         {

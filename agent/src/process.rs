@@ -36,7 +36,7 @@ pub(crate) struct Program {
 /// Takes on the identity, limits and rights of the process, and finds its program.
 pub(crate) fn become_process(config: &Process) -> Result<Program> {
     check_ids(config)?;
-    let capabilities = config.capabilities.as_ref().map(Sets::parse).transpose()?;
+    let capabilities = Sets::parse(&config.capabilities)?;
     let env = environment(config);
     rlimits::apply(&config.rlimits)?;
     umask(Mode::from_raw_mode(config.user.umask.unwrap_or(DEFAULT_UMASK)));
@@ -51,15 +51,11 @@ pub(crate) fn become_process(config: &Process) -> Result<Program> {
     if config.no_new_privileges {
         set_no_new_privs(true).named("process.noNewPrivileges", "true")?;
     }
-    if let Some(sets) = &capabilities {
-        sets.bound()?;
-        set_keep_capabilities(true).named("process.capabilities", "cannot be kept")?;
-    }
+    capabilities.bound()?;
+    set_keep_capabilities(true).named("process.capabilities", "cannot be kept")?;
     change_user(config)?;
-    if let Some(sets) = &capabilities {
-        set_keep_capabilities(false).named("process.capabilities", "cannot be kept")?;
-        sets.apply()?;
-    }
+    set_keep_capabilities(false).named("process.capabilities", "cannot be kept")?;
+    capabilities.apply()?;
     if entered.is_err() {
         chdir(config.cwd.as_str())
             .named("process.cwd", format_args!("{:?}: cannot be entered", config.cwd))?;

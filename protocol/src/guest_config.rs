@@ -113,8 +113,8 @@ pub struct Process {
     pub user: PosixUser,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
-    /// Capability sets; `None` leaves those of the agent (all).
-    pub capabilities: Option<Capabilities>,
+    /// Capability sets.
+    pub capabilities: Capabilities,
     /// prctl(PR_SET_NO_NEW_PRIVS).
     pub no_new_privileges: bool,
     /// /proc/self/oom_score_adj.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
-    ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, MountConfig, MountSource, Namespaces,
-    PosixUser, Process, RootConfig, StdioPorts,
+    Capabilities, ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, MountConfig, MountSource,
+    Namespaces, PosixUser, Process, RootConfig, StdioPorts,
 };
 use tempfile::TempDir;
 
@@ -294,11 +294,24 @@ pub(crate) fn command(args: &[&str]) -> GuestConfig {
             cwd: "/".into(),
             user: PosixUser::default(),
             rlimits: vec![],
-            capabilities: None,
+            capabilities: every_capability(),
             no_new_privileges: false,
             oom_score_adj: None,
             stdio: StdioPorts::default(),
         },
+    }
+}
+
+/// All that the tests have, where root may lack some: tests of other things are root with all its rights.
+fn every_capability() -> Capabilities {
+    let all: Vec<String> =
+        caps::read(None, caps::CapSet::Permitted).unwrap().iter().map(ToString::to_string).collect();
+    Capabilities {
+        bounding: all.clone(),
+        effective: all.clone(),
+        inheritable: vec![],
+        permitted: all,
+        ambient: vec![],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use drupe_protocol::{ExitStatus, FailureKind, GuestMessage, HostMessage, IdMode};
+use drupe_protocol::{Capabilities, ExitStatus, FailureKind, GuestMessage, HostMessage, IdMode};
 
 use crate::host::{Host, LIMIT, command, script};
 
@@ -112,6 +112,7 @@ fn programs_that_cannot_run() {
     let mut fails = |program: &str, uid: u32| {
         let mut config = command(&[program]);
         config.process.user.uid = uid;
+        config.process.capabilities = Capabilities::default();
         let failure = host.try_run(config).unwrap_err();
         assert_eq!(failure.field, "process.args[0]");
         assert!(failure.message.contains(program), "{failure:?}");

@@ -35,7 +35,7 @@ pub(crate) fn process(config: &Config) -> Process {
             .flatten()
             .map(|limit| Rlimit { name: limit.typ().to_string(), soft: limit.soft(), hard: limit.hard() })
             .collect(),
-        capabilities: process.capabilities().as_ref().map(capabilities),
+        capabilities: process.capabilities().as_ref().map(capabilities).unwrap_or_default(),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj(),
         stdio: STDIO,
