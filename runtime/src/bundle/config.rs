@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Linux, Mount, Process, Root, Spec};
 use serde_json::Value;
 
+use super::capabilities::{UnknownCapability, take_unknown};
 use super::error::{BundleError, FieldError, Problem};
 
 /// A checked config.json.
@@ -17,6 +18,7 @@ pub struct Config {
     root: Root,
     linux: Linux,
     args: Vec<String>,
+    unknown_capabilities: Vec<UnknownCapability>,
 }
 
 impl Config {
@@ -37,6 +39,7 @@ impl Config {
         if let Some(fields) = raw.as_object_mut() {
             fields.entry("linux").or_insert_with(|| Value::Object(serde_json::Map::new()));
         }
+        let unknown_capabilities = take_unknown(&mut raw);
         let spec: Spec = serde_path_to_error::deserialize(&raw)
             .map_err(|error| type_error(&error.path().to_string(), error.into_inner()))?;
         let missing = |field: &'static str| move || FieldError::new(field, Problem::Missing);
@@ -47,7 +50,7 @@ impl Config {
         if root.path().as_os_str().is_empty() {
             return Err(missing("root.path")());
         }
-        let config = Self { raw, spec, process, root, linux, args };
+        let config = Self { raw, spec, process, root, linux, args, unknown_capabilities };
         config.check_process()?;
         config.check_mounts()?;
         config.check_linux()?;
@@ -85,7 +88,10 @@ impl Config {
     fn check_mounts(&self) -> Result<(), FieldError> {
         for (index, mount) in self.mounts().iter().enumerate() {
             let field = format!("mounts[{index}].destination");
-            require_absolute(field.clone(), mount.destination())?;
+            // A relative one starts at the root: deprecated by the specification (config.md, "Mounts"), but valid.
+            if mount.destination().as_os_str().is_empty() {
+                return Err(FieldError::new(field, Problem::Empty));
+            }
             if clean(mount.destination()) == Path::new("/") {
                 let value = mount.destination().to_string_lossy();
                 return Err(FieldError::text(field, &value, Problem::RootDirectory));
@@ -122,6 +128,11 @@ impl Config {
     /// The JSON as it was given, for what the types do not keep.
     pub(crate) fn raw(&self) -> &Value {
         &self.raw
+    }
+
+    /// The names in `process.capabilities` that were left out.
+    pub(crate) fn unknown_capabilities(&self) -> &[UnknownCapability] {
+        &self.unknown_capabilities
     }
 
     pub(crate) fn spec(&self) -> &Spec {

@@ -3,6 +3,7 @@
 //! After [`Bundle::load`] nothing that later code relies on is optional, and every path to share exists.
 //! Nothing below the root filesystem is looked at: a path in there belongs to the container.
 
+mod capabilities;
 mod config;
 mod error;
 

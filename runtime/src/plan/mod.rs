@@ -53,6 +53,8 @@ pub struct SharePlan {
     pub recursive: bool,
     /// It is a file, not a directory.
     pub file: bool,
+    /// A symbolic link at its path is followed.
+    pub follow: bool,
 }
 
 /// Works out what a bundle means. `debug` turns the guest kernel's log on.
@@ -63,6 +65,10 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
     let config = &bundle.config;
     let (spec, linux) = (config.spec(), config.linux());
     let mut warnings = support::check(config.raw())?;
+    warnings.extend(config.unknown_capabilities().iter().map(|unknown| Warning {
+        field: unknown.field.clone(),
+        reason: format!("{:?}: unknown capability", unknown.name),
+    }));
     let resources = linux.resources().as_ref();
     let machine = MachineConfig {
         vcpus: resources::vcpus(resources)?,

@@ -30,6 +30,8 @@ pub(crate) fn root(bundle: &Bundle) -> (RootConfig, SharePlan) {
         // What is mounted in the root filesystem is part of it, as it is for an ordinary container.
         recursive: true,
         file: false,
+        // Its name may be in a directory that others write to.
+        follow: false,
     };
     (RootConfig { share: ROOT_SHARE.into(), readonly }, share)
 }
@@ -98,6 +100,7 @@ impl Mounts {
             readonly: options.flags & libc::MS_RDONLY != 0,
             recursive: options.recursive,
             file,
+            follow: true,
         });
         Ok(MountSource::Share { name, file })
     }

@@ -13,6 +13,11 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("mounts::bind_written_by_a_user", written_by_user),
         Case::new("mounts::bind_keeps_what_a_filesystem_keeps", file_operations),
         Case::new("mounts::bind_of_a_file", bind_of_file),
+        Case::new("mounts::a_relative_destination_starts_at_the_root", |stage| {
+            let bundle = stage.bundle(&["sh", "-c", "grep -c ' /data tmpfs' /proc/mounts"]);
+            let mount = json!({ "destination": "data", "type": "tmpfs", "source": "tmpfs" });
+            bundle.mount(mount).run().assert(0, "1\n");
+        }),
         Case::new("mounts::bind_from_a_path_relative_to_the_bundle", |stage| {
             let bundle = stage.bundle(&["cat", "/data/name"]);
             fs::create_dir(bundle.dir.join("data")).expect("a directory");
