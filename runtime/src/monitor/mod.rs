@@ -7,6 +7,7 @@ mod conversation;
 mod signals;
 mod stdio;
 mod supervisor;
+mod timer;
 
 use std::cell::RefCell;
 use std::io;
@@ -17,13 +18,13 @@ use drupe_protocol::{CONTROL_PORT, ExitStatus, GuestConfig};
 use drupe_vmm::{
     BuildError, HostPort, LoadError, Machine, MachineConfig, MachineFiles, RunError, StopReason,
 };
-use vmm_sys_util::timerfd::TimerFd;
 
 use crate::files::Files;
 use crate::kvm::KvmError;
 use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
 use supervisor::{HELLO_TIMEOUT, Record, Supervisor};
+use timer::Timer;
 
 pub(crate) use signals::Signals;
 pub(crate) use supervisor::Ending;
@@ -52,10 +53,6 @@ pub(crate) enum MonitorError {
 }
 
 impl MonitorError {
-    fn timer(error: vmm_sys_util::errno::Error) -> Self {
-        Self::Descriptors(error.into())
-    }
-
     /// Too little memory is the config's, all else the kernel's or the host's.
     fn of_build(error: BuildError, kernel: PathBuf) -> Self {
         match error {
@@ -97,7 +94,7 @@ pub(crate) fn run(
         control,
         signals,
         outputs,
-        timer: TimerFd::new().map_err(MonitorError::timer)?,
+        timer: Timer::new().map_err(MonitorError::Descriptors)?,
         patience: Supervisor::PATIENCE,
         record: Rc::clone(&record),
         started,

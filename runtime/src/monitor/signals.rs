@@ -12,6 +12,10 @@ use crate::sys;
 const PASSED_ON: [i32; 7] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
 
+/// Signals that must not stop the machine: reading the terminal in the background fails instead, which is the
+/// end of the container's standard input.
+const HELD_OFF: [i32; 1] = [libc::SIGTTIN];
+
 /// Size of `struct signalfd_siginfo`; its first field is the signal's number.
 const RECORD: usize = size_of::<libc::signalfd_siginfo>();
 
@@ -23,7 +27,7 @@ impl Signals {
     /// Blocks the signals and opens a descriptor to read them from. Threads that are made later do not get
     /// them either.
     pub(crate) fn block() -> io::Result<Self> {
-        for number in PASSED_ON {
+        for number in PASSED_ON.into_iter().chain(HELD_OFF) {
             match signal::block_signal(number) {
                 Ok(()) | Err(Error::SignalAlreadyBlocked(_)) => {}
                 Err(error) => return Err(io::Error::other(error.to_string())),

@@ -10,17 +10,17 @@ use std::time::Duration;
 use drupe_protocol::{ExitStatus, GuestMessage, HostMessage};
 use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventOps, EventSet, Events};
-use vmm_sys_util::timerfd::TimerFd;
 
 use super::MonitorError;
 use super::control::{Control, ReadOutcome};
 use super::conversation::{Conversation, SignalAction, State};
 use super::signals::Signals;
 use super::stdio::Outputs;
+use super::timer::Timer;
 use crate::stage::Stages;
 
-/// How long a guest may take to boot: an emulated one is slow.
-pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a guest may take to boot: the processor may be emulated, and shared by many that boot at once.
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often the streams are looked at after the exit, until the guest has ended them.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How many looks in a row may find a stream that could be written to, and a guest that does not end it.
@@ -57,7 +57,7 @@ pub(crate) struct Supervisor {
     pub(crate) control: Control,
     pub(crate) signals: Signals,
     pub(crate) outputs: Arc<Outputs>,
-    pub(crate) timer: TimerFd,
+    pub(crate) timer: Timer,
     pub(crate) patience: u32,
     pub(crate) record: Rc<RefCell<Record>>,
     /// Called when the container's program runs.
@@ -129,7 +129,7 @@ impl Supervisor {
             GuestMessage::Hello { pid1_us, now_us, .. } => {
                 stages.mark_guest("guest kernel", pid1_us, now_us);
                 stages.mark("agent");
-                self.timer.clear().map_err(MonitorError::timer)?;
+                self.timer.stop().map_err(MonitorError::Descriptors)?;
             }
             GuestMessage::Ready { configured_us, mounted_us, now_us, .. } => {
                 stages.mark_guest("configured", configured_us, now_us);
@@ -143,7 +143,7 @@ impl Supervisor {
             GuestMessage::Exited { status, .. } => {
                 stages.mark("exited");
                 *exit_status = Some(status);
-                self.timer.reset(DRAIN_INTERVAL, Some(DRAIN_INTERVAL)).map_err(MonitorError::timer)?;
+                self.timer.set_every(DRAIN_INTERVAL).map_err(MonitorError::Descriptors)?;
             }
             GuestMessage::Failed { .. } => {}
         }
@@ -165,7 +165,10 @@ impl Supervisor {
     }
 
     fn tick(&mut self) -> Result<(), MonitorError> {
-        self.timer.wait().map_err(MonitorError::timer)?;
+        // It may have been set anew after the loop had learnt that it expired.
+        if !self.timer.take().map_err(MonitorError::Descriptors)? {
+            return Ok(());
+        }
         let State::Exited(status) = self.conversation.state() else { return Err(MonitorError::NoHello) };
         self.patience =
             if self.outputs.wait_for_reader() { DRAIN_PATIENCE } else { self.patience.saturating_sub(1) };
@@ -189,8 +192,8 @@ impl Supervisor {
         ops.add(Events::with_data_raw(self.control.input(), CONTROL_IN, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.signals.fd(), SIGNALS, EventSet::IN))?;
         ops.add(Events::with_data(self.outputs.changed(), OUTPUTS, EventSet::IN))?;
-        ops.add(Events::with_data(&self.timer, TIMER, EventSet::IN))?;
-        self.timer.reset(HELLO_TIMEOUT, None).map_err(MonitorError::timer)
+        ops.add(Events::with_data_raw(self.timer.fd(), TIMER, EventSet::IN))?;
+        self.timer.set_once(HELLO_TIMEOUT).map_err(MonitorError::Descriptors)
     }
 }
 

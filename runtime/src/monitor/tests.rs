@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
-    BUILD, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, IdMode, Namespaces, PosixUser,
-    Process, RootConfig, StdioPorts, VERSION,
+    BUILD, Capabilities, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, IdMode, Namespaces,
+    PosixUser, Process, RootConfig, StdioPorts, VERSION,
 };
 use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventManager, SubscriberOps};
@@ -31,7 +31,7 @@ fn guest_config() -> GuestConfig {
             cwd: "/".into(),
             user: PosixUser::default(),
             rlimits: Vec::new(),
-            capabilities: None,
+            capabilities: Capabilities::default(),
             no_new_privileges: false,
             oom_score_adj: None,
             stdio: StdioPorts { stdin: None, stdout: Some(2), stderr: Some(3) },
@@ -70,7 +70,7 @@ impl Scene {
             control,
             signals: Signals::from_file(File::from(signals)),
             outputs,
-            timer: TimerFd::new().unwrap(),
+            timer: Timer::new().unwrap(),
             patience: 2,
             record: Rc::clone(&record),
             started: count(&started),
