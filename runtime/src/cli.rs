@@ -11,7 +11,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bundle::SPEC_VERSION;
-use crate::id::ContainerId;
 use crate::text;
 
 /// What `--version` says behind the name, in the lines that callers of runc look for.
@@ -113,7 +112,7 @@ pub(crate) struct RunArgs {
     pub(crate) initramfs: Option<PathBuf>,
     /// Name of the container, unique below --root
     #[arg(value_name = "ID")]
-    pub(crate) id: ContainerId,
+    pub(crate) id: String,
 }
 
 /// Shells that completion scripts are made for.
@@ -206,11 +205,6 @@ mod tests {
     fn what_is_wrong_is_one_line() {
         for (line, wrong) in [
             ("drupe run", "the following required arguments were not provided: <ID>"),
-            (
-                "drupe run a/b",
-                "invalid value 'a/b' for '<ID>': an id has only letters, digits and \"_+-.\", not '/'",
-            ),
-            ("drupe run ..", "invalid value '..' for '<ID>': an id must not be \".\" or \"..\""),
             ("drupe run a b", "unexpected argument 'b' found"),
             ("drupe fly", "unrecognized subcommand 'fly'"),
             (

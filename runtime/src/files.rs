@@ -87,8 +87,7 @@ fn share(plan: &SharePlan) -> Result<ShareFile, FilesError> {
         source: errno.into(),
     };
     let changed = || FilesError::Changed { field: plan.field.clone(), path: plan.path.clone() };
-    // The root filesystem itself is no link: its name may be in a directory that others write to.
-    let follow = if plan.field == "root.path" { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let follow = if plan.follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     let flags = OFlags::PATH | OFlags::CLOEXEC | follow;
     let plain = rustix::fs::open(&plan.path, flags, Mode::empty()).map_err(error)?;
     let stat = rustix::fs::fstat(&plain).map_err(error)?;
@@ -166,6 +165,7 @@ mod tests {
             readonly,
             recursive: true,
             file,
+            follow: true,
         }
     }
 
@@ -211,6 +211,11 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert!(matches!(share(&plan(&path, false, false)), Err(FilesError::Changed { .. })));
         assert!(share(&plan(&path, false, true)).is_ok());
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
+        let mut link = plan(&dir.path().join("link"), false, false);
+        assert!(share(&link).is_ok());
+        link.follow = false;
+        assert!(matches!(share(&link), Err(FilesError::Changed { .. })));
         fs::remove_file(&path).unwrap();
         let error = crate::text::chain(&share(&plan(&path, false, true)).unwrap_err());
         let text = format!("config.json: mounts[0].source: {path:?}: No such file or directory (os error 2)");

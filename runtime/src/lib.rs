@@ -41,14 +41,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(answer) => return answer.print(),
     };
     if let Err(error) = log::init(&cli.global) {
-        return log::report(&error);
+        return log::report(&error, &cli.global);
     }
     stages.mark("start");
-    match commands::run(cli, &mut stages) {
+    match commands::run(&cli, &mut stages) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let status = error.exit_status();
-            log::report(&error);
+            log::report(&error, &cli.global);
             ExitCode::from(status)
         }
     }

@@ -48,17 +48,16 @@ pub(crate) fn init(args: &GlobalArgs) -> Result<(), LogError> {
     Ok(())
 }
 
-/// Says why the program fails: always on stderr, and in the log when that is elsewhere.
-pub(crate) fn report(error: &dyn Error) -> ExitCode {
+/// Says why the program fails: in the log, and when that is a file, as text on stderr too.
+pub(crate) fn report(error: &dyn Error, args: &GlobalArgs) -> ExitCode {
     let line = text::chain(error);
-    // A stderr that cannot be written to leaves the exit status to speak.
-    let _ = writeln!(std::io::stderr(), "drupe: {line}");
-    log::error!(target: REPORTED, "{line}");
+    if args.log.is_some() || log::max_level() == LevelFilter::Off {
+        // A stderr that cannot be written to leaves the exit status to speak.
+        let _ = writeln!(std::io::stderr(), "drupe: {line}");
+    }
+    log::error!("{line}");
     ExitCode::FAILURE
 }
-
-/// Target of records that are on stderr already.
-const REPORTED: &str = "drupe::reported";
 
 impl Log for Logger {
     /// What libraries have to say of requests that they refuse is the guest's to cause, as often as it likes: it
@@ -69,7 +68,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
-        if !self.enabled(record.metadata()) || (self.file.is_none() && record.target() == REPORTED) {
+        if !self.enabled(record.metadata()) {
             return;
         }
         let message = text::printable(&record.args().to_string());

@@ -167,10 +167,21 @@ fn streams_that_are_closed_do_no_harm() {
 #[test]
 fn bad_roots_and_ids() {
     let site = Site::new();
-    for id in ["a/b", "..", ".", ""] {
-        let line = site.failure(&mut site.run(id));
-        assert!(line.contains(" for '<ID>': an id "), "{line}");
+    for (id, line) in [
+        ("a/b", "id \"a/b\": an id has only letters, digits and \"_+-.\", not '/'"),
+        ("..", "id \"..\": an id must not be \".\" or \"..\""),
+        (".", "id \".\": an id must not be \".\" or \"..\""),
+        ("", "id \"\": an id must not be empty"),
+    ] {
+        assert_eq!(site.failure(&mut site.run(id)), line);
     }
+    let log = site.path("log");
+    site.failure(site.run("a/b").arg("--log").arg(&log).args(["--log-format", "json"]));
+    let logged: serde_json::Value = serde_json::from_slice(&fs::read(&log).unwrap()).unwrap();
+    assert_eq!(logged["level"], "error");
+    assert!(logged["msg"].as_str().unwrap().starts_with("id \"a/b\": "), "{logged}");
+    let line = site.failure(site.run("x").args(["--root", ""]));
+    assert_eq!(line, "a value is required for '--root <DIR>' but none was supplied; see drupe --help");
     fs::create_dir(site.path("elsewhere")).unwrap();
     symlink("elsewhere", site.path("link")).unwrap();
     let line = site.failure(site.run("x").arg("--root").arg(site.path("link")));

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::bundle::{Bundle, BundleError, FieldError};
 use crate::cli::{GlobalArgs, RunArgs};
 use crate::files::{self, FilesError};
+use crate::id::{ContainerId, IdError};
 use crate::monitor::{self, Ending, MonitorError, Signals};
 use crate::plan;
 use crate::stage::Stages;
@@ -15,6 +16,8 @@ use crate::store::{self, Store, StoreError};
 /// Why a container was not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    #[error("id {id:?}")]
+    Id { id: String, source: IdError },
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error("config.json")]
@@ -40,11 +43,12 @@ impl RunError {
 }
 
 /// Runs a container; the result is its exit status.
-pub(crate) fn run(global: &GlobalArgs, args: RunArgs, stages: &mut Stages) -> Result<u8, RunError> {
+pub(crate) fn run(global: &GlobalArgs, args: &RunArgs, stages: &mut Stages) -> Result<u8, RunError> {
     files::reserve_fds();
+    let id: ContainerId = args.id.parse().map_err(|source| RunError::Id { id: args.id.clone(), source })?;
     let bundle = Bundle::load(&args.bundle)?;
     stages.mark("parse");
-    let plan = plan::plan(&bundle, &args.id, global.debug)?;
+    let plan = plan::plan(&bundle, &id, global.debug)?;
     for warning in &plan.warnings {
         log::warn!("{warning}");
     }
@@ -52,8 +56,8 @@ pub(crate) fn run(global: &GlobalArgs, args: RunArgs, stages: &mut Stages) -> Re
     // From here on a signal is read, not obeyed, so that none can leave the directory behind.
     let signals = Signals::block().map_err(RunError::Signals)?;
     let root = global.root.clone().map_or_else(store::default_root, Ok)?;
-    let entry = Rc::new(Store::open(&root)?.create(&args.id)?);
-    let mut state = State::new(&args.id, &bundle);
+    let entry = Rc::new(Store::open(&root)?.create(&id)?);
+    let mut state = State::new(&id, &bundle);
     entry.write(&state)?;
     stages.mark("state");
     let files = files::open(&plan.host, args.kernel.as_deref(), args.initramfs.as_deref())?;
@@ -75,7 +79,7 @@ pub(crate) fn run(global: &GlobalArgs, args: RunArgs, stages: &mut Stages) -> Re
     if global.debug {
         stages.mark("down");
         // The table is for who asked for it; a closed stderr is their choice.
-        let _ = write!(std::io::stderr(), "drupe: start-up of {}\n{stages}", args.id);
+        let _ = write!(std::io::stderr(), "drupe: start-up of {id}\n{stages}");
     }
     Ok(exit_status(result?))
 }

@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::bad_input::assert_refused;
 use crate::bundle::Image;
 use crate::case::{Case, scaled};
 use crate::stage::Stage;
@@ -68,12 +69,7 @@ fn id_in_use(stage: &Stage) {
     let mut first = bundle.start();
     assert_eq!(first.line(), "ready");
     let second = bundle.run();
-    assert!(second.status != 0 && second.stdout.is_empty(), "{second:?}");
-    let complaint = second.stderr_text();
-    assert!(
-        complaint.lines().count() == 1 && complaint.contains("exist") || complaint.contains("in use"),
-        "{second:?}"
-    );
+    assert_refused(stage, &second, 1, &[&bundle.id, "in use"]);
     first.send(b"unharmed\n");
     first.finish().assert(0, "unharmed\n");
 }

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 /// After this long a run counts as hung and is killed. A guard, not a measure: nothing takes a tenth of it.
 const HANG: Duration = Duration::from_secs(300);
@@ -56,10 +56,12 @@ impl fmt::Debug for Output {
     }
 }
 
-/// A started run. Dropped before its end, it is killed.
+/// A started run. Dropped before its end, it is killed; also after [`HANG`], so that all that waits for it ends.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
+    /// Calls the watchdog off when it is dropped.
+    _watched: Sender<()>,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
@@ -71,7 +73,8 @@ impl Running {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        Self { child, stdin, stdout, stderr }
+        let _watched = watch(&child);
+        Self { child, _watched, stdin, stdout, stderr }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -130,16 +133,7 @@ impl Running {
         let stdout = collect(self.stdout.take());
         let stderr = collect(self.stderr.take());
         let deadline = Instant::now() + HANG;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("own child") {
-                break status;
-            }
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                panic!("still running after {} s: killed", HANG.as_secs());
-            }
-            thread::sleep(Duration::from_millis(2));
-        };
+        let status = self.child.wait().expect("own child");
         let take = |stream: Receiver<Vec<u8>>, name: &str| {
             let left = deadline.saturating_duration_since(Instant::now());
             stream.recv_timeout(left).unwrap_or_else(|_| panic!("{name} stays open though the run has ended"))
@@ -162,6 +156,19 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Kills a run that has not ended after [`HANG`], unless the result is dropped before.
+fn watch(child: &Child) -> Sender<()> {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("own child");
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        if receiver.recv_timeout(HANG) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("still running after {} s: killed", HANG.as_secs());
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    });
+    sender
 }
 
 /// Reads a stream to its end on a thread, so that one full pipe cannot stop the other.

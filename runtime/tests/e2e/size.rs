@@ -22,6 +22,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("shares_of_1", json!({ "shares": 1024 }), 1),
         ("shares_of_2", json!({ "shares": 2048 }), 2),
         ("cpus_of_4", json!({ "cpus": "0-3" }), 4),
+        ("cpus_of_32", json!({ "cpus": "0-31" }), 32),
+        ("cpus_beyond_the_most", json!({ "cpus": "0-63" }), 32),
     ];
     for (name, resources, count) in cpus {
         let case = Case::new(format!("size::vcpus_{name}"), move |stage| {
