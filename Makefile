@@ -7,6 +7,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 DIST := target/dist
 
+# The build's own settings hold, in .cargo/config.toml: static programs, in target/.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET
+
 # Names this build: runtime and agent refuse each other when theirs differ.
 export DRUPE_BUILD := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)$(shell git describe --always --dirty --exclude '*' 2>/dev/null | sed 's/^/+/')
 
@@ -14,7 +17,7 @@ export DRUPE_BUILD := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | h
 RELEASE = target/$$(rustc -vV | sed -n 's/^host: //p')/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test soak bench install clean
+.PHONY: help setup build demo check test soak bench install clean as-root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -29,30 +32,43 @@ build: setup ## build runtime, agent and guest kernel into target/dist
 	@install -m 755 $(RELEASE)/drupe $(DIST)/bin/drupe
 	@images/initramfs/build $(RELEASE)/drupe-agent $(DIST)/lib/drupe/initramfs >/dev/null
 	@install -m 644 "$$(guest-kernel/build)" $(DIST)/lib/drupe/vmlinux
+	@cargo run --quiet --release -p drupe --example man -- $(DIST)/share/man/man1
 
 demo: build ## run a container in its own virtual machine, in the lab where /dev/kvm cannot
 	@images/demo $(DIST)
 
 check: setup ## formatting, lints, and all tests that need no Linux guest
+	@lab/setup check
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
-	@lab/kvm --flat -- cargo test --workspace --exclude drupe
+	@cargo test --workspace --exclude drupe --exclude drupe-vmm
 	@cargo test -p drupe --lib --bins --test cli --test plan --test house
+	@cargo test -p drupe-vmm --doc
+	@cargo test -p drupe-vmm --no-run
+	@lab/kvm --flat -- cargo test -p drupe-vmm --lib --tests
 
-test: check build ## all tests: those of check, then real containers in real virtual machines
+test: as-root check build ## all tests: those of check, then real containers in real virtual machines
+	@lab/test
+	@guest-kernel/smoke $(DIST)/lib/drupe/vmlinux
 	@runtime/tests/run $(DIST)
 
-soak: build ## the container tests with larger counts
+soak: as-root build ## the container tests with larger counts
 	@DRUPE_TEST_SCALE=soak runtime/tests/run $(DIST)
+
+as-root:
+	@test "$$(id -u)" = 0 || { echo "the container tests need root: sudo make test" >&2; exit 77; }
 
 bench: build ## measure start-up beside runc, in one run
 	@benches/run $(DIST)
 
-install: build ## put drupe below PREFIX (default /usr/local), or DESTDIR/PREFIX
+$(DIST)/lib/drupe/vmlinux:
+	@$(MAKE) build
+
+install: $(DIST)/lib/drupe/vmlinux ## put what was built below PREFIX (default /usr/local), or DESTDIR/PREFIX
 	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/drupe" "$(DESTDIR)$(PREFIX)/share/man/man1"
 	@install -m 755 $(DIST)/bin/drupe "$(DESTDIR)$(PREFIX)/bin/drupe"
 	@install -m 644 $(DIST)/lib/drupe/vmlinux $(DIST)/lib/drupe/initramfs "$(DESTDIR)$(PREFIX)/lib/drupe/"
-	@cargo run --release -p drupe --example man -- "$(DESTDIR)$(PREFIX)/share/man/man1"
+	@install -m 644 $(DIST)/share/man/man1/* "$(DESTDIR)$(PREFIX)/share/man/man1/"
 	@echo "installed below $(DESTDIR)$(PREFIX): bin/drupe, lib/drupe/{vmlinux,initramfs}, share/man/man1" >&2
 
 clean: ## remove what was built in this checkout

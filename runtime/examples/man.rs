@@ -1,4 +1,4 @@
-//! Writes the manual pages into a directory: `cargo run --example man -- DIR`. `make install` runs it.
+//! Writes the manual pages into a directory: `cargo run --example man -- DIR`. `make build` runs it.
 
 use std::path::PathBuf;
 
