@@ -136,18 +136,22 @@ impl<D: Dial> Agent<D> {
                     messages.push(GuestMessage::Failed { container: config.id, failure });
                 }
             }
-            HostMessage::Start { container } => match self.containers.get_mut(&container) {
+            HostMessage::Start { container, .. } => match self.containers.get_mut(&container) {
                 Some(found) => found.start(),
                 None => {
                     let failure = setup("id", format_args!("{container:?}: no such container"));
                     messages.push(GuestMessage::Failed { container, failure });
                 }
             },
-            HostMessage::Signal { container, signal } => {
+            HostMessage::Signal { container, signal, .. } => {
                 if let Some(found) = self.containers.get(&container) {
                     found.signal(signal);
                 }
             }
+            HostMessage::Exec { .. }
+            | HostMessage::Resize { .. }
+            | HostMessage::Ask { .. }
+            | HostMessage::Clock { .. } => {}
         }
     }
 

@@ -103,10 +103,10 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::HostMessage;
+    use crate::{HostMessage, SignalTarget};
 
     fn signal(signal: i32) -> HostMessage {
-        HostMessage::Signal { container: "a".into(), signal }
+        HostMessage::Signal { container: "a".into(), target: SignalTarget::Main, signal }
     }
 
     #[test]
@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn an_oversized_message_is_not_encoded() {
         let container = "x".repeat(MAX_FRAME + 1);
-        assert!(matches!(encode(&HostMessage::Start { container }), Err(FrameError::TooLarge(_))));
+        assert!(matches!(
+            encode(&HostMessage::Start { container, state: String::new() }),
+            Err(FrameError::TooLarge(_))
+        ));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::Process;
+
 /// Everything that one container needs in the guest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuestConfig {
     /// The container's id; names its cgroup and its directory in the agent's file system.
@@ -26,12 +28,81 @@ pub struct GuestConfig {
     pub masked_paths: Vec<String>,
     /// `linux.readonlyPaths`: read-only in the container.
     pub readonly_paths: Vec<String>,
+    /// `linux.rootfsPropagation`, as `MS_*` flags of mount(2).
+    pub rootfs_propagation: Option<u64>,
+    /// `linux.devices`: nodes beside those that every container has.
+    pub devices: Vec<DeviceNode>,
+    /// The container's cgroup in the guest.
+    pub cgroup: CgroupConfig,
+    /// `hooks.startContainer`, run in the container before its program.
+    pub start_hooks: Vec<StartHook>,
     /// The process to run.
     pub process: Process,
 }
 
-/// The container's root filesystem.
+/// A device node below the container's /dev.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceNode {
+    /// The field of config.json that it comes from, for messages (`linux.devices[0]`).
+    pub field: String,
+    /// Absolute path in the container.
+    pub path: String,
+    /// File type bits of mknod(2): `S_IFCHR`, `S_IFBLK` or `S_IFIFO`.
+    pub kind: u32,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// The cgroup (version 2) of a container in the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupConfig {
+    /// Files to write, in this order.
+    pub settings: Vec<CgroupSetting>,
+    /// A program of type `BPF_PROG_TYPE_CGROUP_DEVICE`, each `struct bpf_insn` as one little-endian integer;
+    /// empty: every device is allowed.
+    pub device_program: Vec<u64>,
+}
+
+/// One file of a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupSetting {
+    /// The field of config.json that it comes from, for messages.
+    pub field: String,
+    /// Name of the file (`memory.max`).
+    pub file: String,
+    /// What is written to it.
+    pub value: String,
+}
+
+/// A hook that runs in the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartHook {
+    /// The field of config.json that it comes from, for messages (`hooks.startContainer[0]`).
+    pub field: String,
+    /// Absolute path in the container.
+    pub path: String,
+    /// Arguments with the name in front; empty: the path alone.
+    pub args: Vec<String>,
+    /// `KEY=value` strings.
+    pub env: Vec<String>,
+    /// Seconds until it is killed, which is a failure.
+    pub timeout: Option<u32>,
+}
+
+/// The container's root filesystem.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootConfig {
     /// Name of its share in the virtio-fs root.
@@ -54,6 +125,20 @@ pub struct MountConfig {
     pub flags: u64,
     /// Propagation flags (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, each perhaps with `MS_REC`).
     pub propagation: Vec<u64>,
+    /// Attributes for the mount and all below it (`rro`, `rnosuid` ...).
+    pub recursive: RecursiveAttributes,
+    /// The tmpfs gets a copy of what the image has in its place (`tmpcopyup`).
+    pub copy_up: bool,
+}
+
+/// What mount_setattr(2) with `AT_RECURSIVE` changes: `MOUNT_ATTR_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecursiveAttributes {
+    /// Attributes to set.
+    pub set: u64,
+    /// Attributes to clear.
+    pub clear: u64,
 }
 
 /// What a mount shows.
@@ -92,88 +177,55 @@ pub enum IdMode {
 
 /// The namespaces of the container, as far as they can be chosen. The workload always has mount, pid, ipc,
 /// uts and cgroup namespaces apart from the agent's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespaces {
     /// The workload's place in its pid namespace.
     pub pid: IdMode,
+    /// A user namespace with these mappings.
+    pub user: Option<UserNamespace>,
+    /// A time namespace with these offsets.
+    pub time: Option<TimeOffsets>,
 }
 
-/// A process of the container (`process` in config.json).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Process {
-    /// Arguments; the first names the program, looked up in the `PATH` of `env` when it has no slash.
-    pub args: Vec<String>,
-    /// `KEY=value` strings.
-    pub env: Vec<String>,
-    /// Absolute working directory in the container.
-    pub cwd: String,
-    /// Whom it runs as.
-    pub user: PosixUser,
-    /// Resource limits.
-    pub rlimits: Vec<Rlimit>,
-    /// Capability sets.
-    pub capabilities: Capabilities,
-    /// prctl(PR_SET_NO_NEW_PRIVS).
-    pub no_new_privileges: bool,
-    /// /proc/self/oom_score_adj.
-    pub oom_score_adj: Option<i32>,
-    /// Where its streams go.
-    pub stdio: StdioPorts,
-}
-
-/// Identity of a process.
+/// The mappings of a user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PosixUser {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub additional_gids: Vec<u32>,
-    /// File mode creation mask; 0o022 when not given.
-    pub umask: Option<u32>,
+pub struct UserNamespace {
+    /// `linux.uidMappings`.
+    pub uids: Vec<IdRange>,
+    /// `linux.gidMappings`.
+    pub gids: Vec<IdRange>,
 }
 
-/// One resource limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A range of ids, as in /proc/PID/uid_map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rlimit {
-    /// Name as in getrlimit(2), `RLIMIT_NOFILE`.
-    pub name: String,
-    /// Soft limit; `u64::MAX` is infinity.
-    pub soft: u64,
-    /// Hard limit; `u64::MAX` is infinity.
-    pub hard: u64,
+pub struct IdRange {
+    /// First id in the namespace.
+    pub inside: u32,
+    /// First id outside of it: in the guest, which is that of the shared files.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
 }
 
-/// The five capability sets, as names (`CAP_NET_RAW`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capabilities {
-    /// Bounding set.
-    pub bounding: Vec<String>,
-    /// Effective set.
-    pub effective: Vec<String>,
-    /// Inheritable set.
-    pub inheritable: Vec<String>,
-    /// Permitted set.
-    pub permitted: Vec<String>,
-    /// Ambient set.
-    pub ambient: Vec<String>,
-}
-
-/// Host vsock ports of a process's standard streams; the agent connects to each before the process starts.
-/// Data flows in one direction on each; `None` is /dev/null.
+/// Offsets of a time namespace; `None` is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StdioPorts {
-    /// Host to guest.
-    pub stdin: Option<u32>,
-    /// Guest to host.
-    pub stdout: Option<u32>,
-    /// Guest to host.
-    pub stderr: Option<u32>,
+pub struct TimeOffsets {
+    /// `CLOCK_MONOTONIC`.
+    pub monotonic: Option<TimeOffset>,
+    /// `CLOCK_BOOTTIME`.
+    pub boottime: Option<TimeOffset>,
+}
+
+/// Offset of a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeOffset {
+    /// Seconds.
+    pub seconds: i64,
+    /// Nanoseconds, below 10^9.
+    pub nanoseconds: u32,
 }

@@ -13,7 +13,11 @@
 //!   | ---- Ready{container} ---------------> |   everything is set up, one exec away
 //!   | <--- Start{container} ---------------- |
 //!   | ---- Started{container} -------------> |
-//!   | <--- Signal{container, signal} ------- |   any number of times
+//!   | <--- Signal, Resize, Clock ----------- |   any number of times, not answered
+//!   | <--- Exec{container, exec, process} -- |   any number of times, beside each other
+//!   | ---- ExecStarted, ExecExited --------> |   or ExecFailed
+//!   | <--- Ask{container, number, ...} ----- |
+//!   | ---- Answer{container, number, ...} -> |
 //!   | ---- Exited{container, status} ------> |   after every byte of stdout and stderr was handed over
 //! ```
 //!
@@ -27,15 +31,22 @@
 pub mod frame;
 mod guest_config;
 mod message;
+mod process;
 
 pub use guest_config::{
-    Capabilities, GuestConfig, IdMode, MountConfig, MountSource, Namespaces, PosixUser, Process, Rlimit,
-    RootConfig, StdioPorts,
+    CgroupConfig, CgroupSetting, DeviceNode, GuestConfig, IdMode, IdRange, MountConfig, MountSource,
+    Namespaces, RecursiveAttributes, RootConfig, StartHook, TimeOffset, TimeOffsets, UserNamespace,
 };
-pub use message::{ExitStatus, Failure, FailureKind, GuestMessage, HostMessage};
+pub use message::{
+    Answer, ExitStatus, Failure, FailureKind, GuestMessage, GuestProcess, HostMessage, Question, SignalTarget,
+};
+pub use process::{
+    Capabilities, CpuAffinity, Descriptor, PosixUser, Process, Rlimit, Scheduler, SeccompFilter, StdioPorts,
+    TerminalConfig, WindowSize,
+};
 
 /// Version of the conversation; changed whenever a message changes its meaning or shape.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names one build of the workspace: package version, then what the build adds to it (`DRUPE_BUILD`).
 pub const BUILD: &str = match option_env!("DRUPE_BUILD") {

@@ -1,8 +1,11 @@
 //! The messages of the control connection, one enum for each direction.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::guest_config::GuestConfig;
+use crate::guest_config::{CgroupSetting, GuestConfig};
+use crate::process::{Process, WindowSize};
 
 /// What the runtime tells the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,14 +20,116 @@ pub enum HostMessage {
     Start {
         /// The container's id.
         container: String,
+        /// The state as JSON, for `hooks.startContainer`; empty when there are none.
+        state: String,
     },
-    /// Deliver a signal to the container's process. Not answered; a process that has ended ignores it.
+    /// Deliver a signal to a process. Not answered; a process that has ended ignores it.
     Signal {
         /// The container's id.
         container: String,
+        /// To whom.
+        target: SignalTarget,
         /// Linux signal number, 1 to 64.
         signal: i32,
     },
+    /// Run one more process in a container whose program runs. Answered by `ExecStarted` or `ExecFailed`.
+    Exec {
+        /// The container's id.
+        container: String,
+        /// Names the process from here on; used once.
+        exec: u32,
+        /// The process.
+        process: Box<Process>,
+    },
+    /// Change the size of a terminal. Not answered.
+    Resize {
+        /// The container's id.
+        container: String,
+        /// Whose terminal: an exec's, or the container's own.
+        exec: Option<u32>,
+        /// The new size.
+        size: WindowSize,
+    },
+    /// A question about a container. Answered by `Answer`.
+    Ask {
+        /// The container's id.
+        container: String,
+        /// Names the question; used once.
+        number: u32,
+        /// The question.
+        question: Question,
+    },
+    /// The host's time of day. Not answered; sent after `Hello` and whenever the guest has stood still.
+    Clock {
+        /// Nanoseconds since 1970, UTC.
+        unix_ns: u64,
+    },
+}
+
+/// Whom a signal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalTarget {
+    /// The container's main process.
+    Main,
+    /// Every process of the container.
+    All,
+    /// The process of an exec.
+    Exec(u32),
+}
+
+/// What can be asked about a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
+    /// Its processes.
+    Processes,
+    /// The files of its cgroup that statistics are made of.
+    Statistics,
+    /// Whether these files of its cgroup can be written: changes its limits, all or none.
+    Update(Vec<CgroupSetting>),
+}
+
+/// The answer to a [`Question`], of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// The processes, in the order of their ids.
+    Processes(Vec<GuestProcess>),
+    /// Names and contents of files (`memory.current`, `cpu.stat` ...), each at most 64 KiB.
+    Statistics(BTreeMap<String, String>),
+    /// The limits were changed.
+    Updated,
+    /// It could not be answered; nothing was changed.
+    Failed(Failure),
+}
+
+/// A process of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestProcess {
+    /// Its id in the guest.
+    pub pid: i32,
+    /// Its id in the container's pid namespace.
+    pub container_pid: i32,
+    /// Its parent's id in the guest.
+    pub parent: i32,
+    /// Its real user id.
+    pub uid: u32,
+    /// State letter of /proc/PID/stat.
+    pub state: char,
+    /// Processor time, in milliseconds.
+    pub cpu_ms: u64,
+    /// Time since its start, in milliseconds.
+    pub age_ms: u64,
+    /// Resident memory, in bytes.
+    pub rss: u64,
+    /// Virtual memory, in bytes.
+    pub vsize: u64,
+    /// Its terminal (`pts/0`), if it has one.
+    pub tty: Option<String>,
+    /// Its command line; its name in brackets when it has none.
+    pub command: String,
 }
 
 /// What the agent tells the runtime.
@@ -75,6 +180,42 @@ pub enum GuestMessage {
         container: String,
         /// What went wrong.
         failure: Failure,
+    },
+    /// The program of an exec has been executed.
+    ExecStarted {
+        /// The container's id.
+        container: String,
+        /// The exec's number.
+        exec: u32,
+        /// Process id in the agent's pid namespace.
+        pid: i32,
+    },
+    /// An exec could not be carried out; nothing of it is left.
+    ExecFailed {
+        /// The container's id.
+        container: String,
+        /// The exec's number.
+        exec: u32,
+        /// What went wrong.
+        failure: Failure,
+    },
+    /// The process of an exec has ended, and its streams were drained into their connections.
+    ExecExited {
+        /// The container's id.
+        container: String,
+        /// The exec's number.
+        exec: u32,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The answer to a question.
+    Answer {
+        /// The container's id.
+        container: String,
+        /// The question's number.
+        number: u32,
+        /// The answer.
+        answer: Answer,
     },
 }
 

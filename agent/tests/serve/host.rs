@@ -13,7 +13,7 @@ use std::time::Duration;
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
     Capabilities, ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, MountConfig, MountSource,
-    Namespaces, PosixUser, Process, RootConfig, StdioPorts,
+    Process, RecursiveAttributes, RootConfig,
 };
 use tempfile::TempDir;
 
@@ -208,7 +208,7 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self, id: &str) -> Result<(), Failure> {
-        self.send(&HostMessage::Start { container: id.into() });
+        self.send(&HostMessage::Start { container: id.into(), state: String::new() });
         match self.receive() {
             GuestMessage::Started { container, pid, .. } => {
                 assert_eq!(container, id);
@@ -282,23 +282,14 @@ pub(crate) fn command(args: &[&str]) -> GuestConfig {
         id: "c1".into(),
         root: RootConfig { share: "root".into(), readonly: false },
         mounts: vec![filesystem("proc", "/proc", "")],
-        hostname: None,
-        domainname: None,
-        namespaces: Namespaces::default(),
-        sysctl: [].into(),
-        masked_paths: vec![],
-        readonly_paths: vec![],
         process: Process {
             args: args.iter().map(ToString::to_string).collect(),
             env: vec!["PATH=/usr/bin:/bin".into()],
             cwd: "/".into(),
-            user: PosixUser::default(),
-            rlimits: vec![],
             capabilities: every_capability(),
-            no_new_privileges: false,
-            oom_score_adj: None,
-            stdio: StdioPorts::default(),
+            ..Process::default()
         },
+        ..GuestConfig::default()
     }
 }
 
@@ -322,6 +313,8 @@ pub(crate) fn filesystem(fstype: &str, destination: &str, data: &str) -> MountCo
         source: MountSource::Filesystem { fstype: fstype.into(), source: fstype.into(), data: data.into() },
         flags: 0,
         propagation: vec![],
+        recursive: RecursiveAttributes::default(),
+        copy_up: false,
     }
 }
 
@@ -332,6 +325,8 @@ pub(crate) fn bind(share: &str, destination: &str, file: bool) -> MountConfig {
         source: MountSource::Share { name: share.into(), file },
         flags: 0,
         propagation: vec![],
+        recursive: RecursiveAttributes::default(),
+        copy_up: false,
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Instant;
 
-use drupe_protocol::{Capabilities, ExitStatus, FailureKind, GuestMessage, HostMessage, IdMode};
+use drupe_protocol::{
+    Capabilities, ExitStatus, FailureKind, GuestMessage, HostMessage, IdMode, SignalTarget,
+};
 
 use crate::host::{Host, LIMIT, command, script};
 
@@ -39,7 +41,11 @@ fn every_terminating_signal() {
         config.namespaces.pid = IdMode::BehindInit;
         host.configure(&config).unwrap();
         host.start("c1").unwrap();
-        host.send(&HostMessage::Signal { container: "c1".into(), signal: signal.into() });
+        host.send(&HostMessage::Signal {
+            container: "c1".into(),
+            target: SignalTarget::Main,
+            signal: signal.into(),
+        });
         assert_eq!(host.exited("c1"), ExitStatus::Signal(signal));
     }
 }
@@ -64,17 +70,17 @@ fn signals_from_the_host() {
     // The first process of a namespace is ended by what it handles, and by SIGKILL.
     host.configure(&script("trap 'exit 7' TERM; while :; do sleep 0.01; done")).unwrap();
     host.start("c1").unwrap();
-    host.send(&HostMessage::Signal { container: "c1".into(), signal: 10 });
+    host.send(&HostMessage::Signal { container: "c1".into(), target: SignalTarget::Main, signal: 10 });
     std::thread::sleep(std::time::Duration::from_millis(200));
-    host.send(&HostMessage::Signal { container: "c1".into(), signal: 15 });
+    host.send(&HostMessage::Signal { container: "c1".into(), target: SignalTarget::Main, signal: 15 });
     assert_eq!(host.exited("c1"), ExitStatus::Code(7));
     host.configure(&command(&["sleep", "1000"])).unwrap();
     host.start("c1").unwrap();
-    host.send(&HostMessage::Signal { container: "c1".into(), signal: 9 });
+    host.send(&HostMessage::Signal { container: "c1".into(), target: SignalTarget::Main, signal: 9 });
     assert_eq!(host.exited("c1"), ExitStatus::Signal(9));
     // Before the start there is a process as well.
     host.configure(&command(&["true"])).unwrap();
-    host.send(&HostMessage::Signal { container: "c1".into(), signal: 9 });
+    host.send(&HostMessage::Signal { container: "c1".into(), target: SignalTarget::Main, signal: 9 });
     assert_eq!(host.exited("c1"), ExitStatus::Signal(9));
     // A program starts with no signal blocked or ignored.
     let text = host.output(command(&["grep", "^Sig[BI]", "/proc/self/status"]));
@@ -134,7 +140,7 @@ fn programs_that_cannot_run() {
 fn messages_out_of_order() {
     let mut host = Host::new();
     assert_eq!(host.start("nobody").unwrap_err().field, "id");
-    host.send(&HostMessage::Signal { container: "nobody".into(), signal: 9 });
+    host.send(&HostMessage::Signal { container: "nobody".into(), target: SignalTarget::Main, signal: 9 });
     host.configure(&script("exit 5")).unwrap();
     let failure = host.configure(&script("exit 6")).unwrap_err();
     assert_eq!((failure.field.as_str(), failure.message.as_str()), ("id", "\"c1\": exists"));
@@ -160,7 +166,11 @@ fn several_containers_in_one_guest() {
     }
     std::thread::sleep(std::time::Duration::from_millis(500));
     for n in (0..20_u8).rev() {
-        host.send(&HostMessage::Signal { container: format!("c{n}"), signal: 15 });
+        host.send(&HostMessage::Signal {
+            container: format!("c{n}"),
+            target: SignalTarget::Main,
+            signal: 15,
+        });
         assert_eq!(host.exited(&format!("c{n}")), ExitStatus::Code(n));
     }
 }

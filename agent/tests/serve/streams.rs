@@ -139,7 +139,11 @@ fn workload_closes_its_streams() {
         stdin.write_all(b"x").err()
     });
     assert_eq!(refused.map(|error| error.kind()), Some(std::io::ErrorKind::BrokenPipe));
-    host.send(&drupe_protocol::HostMessage::Signal { container: "c1".into(), signal: 9 });
+    host.send(&drupe_protocol::HostMessage::Signal {
+        container: "c1".into(),
+        target: drupe_protocol::SignalTarget::Main,
+        signal: 9,
+    });
     assert_eq!(host.exited("c1"), ExitStatus::Signal(9));
 }
 
@@ -166,7 +170,11 @@ fn waiting_container_holds_nothing_open() {
     stdout.read_to_string(&mut text).unwrap();
     assert_eq!(text, "end\n");
     assert_eq!(host.exited("c1"), ExitStatus::Code(0));
-    host.send(&drupe_protocol::HostMessage::Signal { container: "waiting".into(), signal: 9 });
+    host.send(&drupe_protocol::HostMessage::Signal {
+        container: "waiting".into(),
+        target: drupe_protocol::SignalTarget::Main,
+        signal: 9,
+    });
     assert_eq!(host.exited("waiting"), ExitStatus::Signal(9));
 }
 

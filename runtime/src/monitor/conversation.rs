@@ -9,7 +9,9 @@
 //! Anything else in any state is an error that ends the conversation: the guest is not trusted to be ours.
 
 use drupe_protocol::frame::FrameError;
-use drupe_protocol::{ExitStatus, Failure, FailureKind, GuestConfig, GuestMessage, HostMessage};
+use drupe_protocol::{
+    ExitStatus, Failure, FailureKind, GuestConfig, GuestMessage, HostMessage, SignalTarget,
+};
 
 use crate::text::printable;
 
@@ -132,12 +134,18 @@ impl Conversation {
             }
             (State::Configuring, GuestMessage::Ready { .. }) => {
                 self.state = State::Starting;
-                Ok(vec![HostMessage::Start { container: container() }])
+                Ok(vec![HostMessage::Start { container: container(), state: String::new() }])
             }
             (State::Starting, GuestMessage::Started { .. }) => {
                 self.state = State::Running;
                 let held = std::mem::take(&mut self.held).into_iter();
-                Ok(held.map(|signal| HostMessage::Signal { container: container(), signal }).collect())
+                Ok(held
+                    .map(|signal| HostMessage::Signal {
+                        container: container(),
+                        target: SignalTarget::Main,
+                        signal,
+                    })
+                    .collect())
             }
             (State::Running, GuestMessage::Exited { status, .. }) => {
                 self.state = State::Exited(*status);
@@ -180,9 +188,11 @@ impl Conversation {
                 }
                 SignalAction::Hold
             }
-            State::Running => {
-                SignalAction::Send(HostMessage::Signal { container: self.container.clone(), signal })
-            }
+            State::Running => SignalAction::Send(HostMessage::Signal {
+                container: self.container.clone(),
+                target: SignalTarget::Main,
+                signal,
+            }),
             State::Exited(_) if ends => SignalAction::End,
             State::Exited(_) => SignalAction::Ignore,
         }
@@ -206,6 +216,10 @@ fn name(message: &GuestMessage) -> &'static str {
         GuestMessage::Started { .. } => "Started",
         GuestMessage::Exited { .. } => "Exited",
         GuestMessage::Failed { .. } => "Failed",
+        GuestMessage::ExecStarted { .. } => "ExecStarted",
+        GuestMessage::ExecFailed { .. } => "ExecFailed",
+        GuestMessage::ExecExited { .. } => "ExecExited",
+        GuestMessage::Answer { .. } => "Answer",
     }
 }
 
@@ -215,6 +229,10 @@ fn container(message: &GuestMessage) -> Option<&str> {
         GuestMessage::Ready { container, .. }
         | GuestMessage::Started { container, .. }
         | GuestMessage::Exited { container, .. }
-        | GuestMessage::Failed { container, .. } => Some(container),
+        | GuestMessage::Failed { container, .. }
+        | GuestMessage::ExecStarted { container, .. }
+        | GuestMessage::ExecFailed { container, .. }
+        | GuestMessage::ExecExited { container, .. }
+        | GuestMessage::Answer { container, .. } => Some(container),
     }
 }

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_stream_is_connected_once_and_its_end_is_told() {
-        let all = StdioPorts { stdin: Some(1), stdout: Some(2), stderr: Some(3) };
+        let all = StdioPorts { stdin: Some(1), stdout: Some(2), stderr: Some(3), terminal: None };
         let (mut made, outputs) = ports(&all).unwrap();
         assert_eq!(made.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(outputs.are_complete());

@@ -145,7 +145,11 @@ impl Supervisor {
                 *exit_status = Some(status);
                 self.timer.set_every(DRAIN_INTERVAL).map_err(MonitorError::Descriptors)?;
             }
-            GuestMessage::Failed { .. } => {}
+            GuestMessage::Failed { .. }
+            | GuestMessage::ExecStarted { .. }
+            | GuestMessage::ExecFailed { .. }
+            | GuestMessage::ExecExited { .. }
+            | GuestMessage::Answer { .. } => {}
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
-    BUILD, Capabilities, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, IdMode, Namespaces,
-    PosixUser, Process, RootConfig, StdioPorts, VERSION,
+    BUILD, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, Process, RootConfig, SignalTarget,
+    StdioPorts, VERSION,
 };
 use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventManager, SubscriberOps};
@@ -18,24 +18,13 @@ fn guest_config() -> GuestConfig {
     GuestConfig {
         id: "c".into(),
         root: RootConfig { share: "rootfs".into(), readonly: false },
-        mounts: Vec::new(),
-        hostname: None,
-        domainname: None,
-        namespaces: Namespaces { pid: IdMode::Init },
-        sysctl: Default::default(),
-        masked_paths: Vec::new(),
-        readonly_paths: Vec::new(),
         process: Process {
             args: vec!["true".into()],
-            env: Vec::new(),
             cwd: "/".into(),
-            user: PosixUser::default(),
-            rlimits: Vec::new(),
-            capabilities: Capabilities::default(),
-            no_new_privileges: false,
-            oom_score_adj: None,
-            stdio: StdioPorts { stdin: None, stdout: Some(2), stderr: Some(3) },
+            stdio: StdioPorts { stdout: Some(2), stderr: Some(3), ..StdioPorts::default() },
+            ..Process::default()
         },
+        ..GuestConfig::default()
     }
 }
 
@@ -190,7 +179,7 @@ fn a_container_runs_to_its_end() {
     scene.send(&hello());
     assert_eq!(scene.received(), [HostMessage::Configure { config: Box::new(guest_config()) }]);
     scene.send(&ready());
-    assert_eq!(scene.received(), [HostMessage::Start { container: "c".into() }]);
+    assert_eq!(scene.received(), [HostMessage::Start { container: "c".into(), state: String::new() }]);
     assert_eq!(*scene.started.borrow(), 0);
     scene.send(&started());
     assert_eq!(*scene.started.borrow(), 1);
@@ -224,7 +213,7 @@ fn a_big_configuration_gets_through_a_small_pipe() {
 #[test]
 fn signals_do_not_pile_up_for_a_guest_that_does_not_read() {
     let (mut control, _port) = control::channel().unwrap();
-    let message = HostMessage::Signal { container: "c".into(), signal: 15 };
+    let message = HostMessage::Signal { container: "c".into(), target: SignalTarget::Main, signal: 15 };
     for _ in 0..200_000 {
         control.queue(&message).unwrap();
         control.flush();
@@ -341,7 +330,7 @@ fn whatever_is_out_of_turn_ends_the_conversation() {
 
 #[test]
 fn signals_reach_the_workload_once_there_is_one() {
-    let signal = |signal| HostMessage::Signal { container: "c".into(), signal };
+    let signal = |signal| HostMessage::Signal { container: "c".into(), target: SignalTarget::Main, signal };
     let mut scene = Scene::connected();
     scene.signal(libc::SIGUSR1);
     scene.signal(libc::SIGUSR1);

@@ -11,7 +11,7 @@ pub mod support;
 
 use std::path::PathBuf;
 
-use drupe_protocol::GuestConfig;
+use drupe_protocol::{CgroupConfig, GuestConfig};
 use drupe_vmm::MachineConfig;
 
 use crate::bundle::{Bundle, FieldError};
@@ -90,6 +90,10 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
         sysctl: linux.sysctl().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        rootfs_propagation: None,
+        devices: Vec::new(),
+        cgroup: CgroupConfig::default(),
+        start_hooks: Vec::new(),
         process: process::process(config),
     };
     let shares = std::iter::once(root_share).chain(mounts.shares).collect();

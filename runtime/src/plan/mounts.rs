@@ -1,6 +1,6 @@
 //! `root` and `mounts` -> what the guest mounts, and which parts of the host are shared for it.
 
-use drupe_protocol::{MountConfig, MountSource, RootConfig};
+use drupe_protocol::{MountConfig, MountSource, RecursiveAttributes, RootConfig};
 use oci_spec::runtime::Mount;
 
 use super::SharePlan;
@@ -56,6 +56,8 @@ pub(crate) fn mounts(bundle: &Bundle) -> Result<Mounts, FieldError> {
             source,
             flags: options.flags,
             propagation: options.propagation,
+            recursive: RecursiveAttributes::default(),
+            copy_up: false,
             field,
         });
     }

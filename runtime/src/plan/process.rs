@@ -13,6 +13,7 @@ pub(crate) const STDIO: StdioPorts = StdioPorts {
     stdin: Some(drupe_protocol::CONTROL_PORT + 1),
     stdout: Some(drupe_protocol::CONTROL_PORT + 2),
     stderr: Some(drupe_protocol::CONTROL_PORT + 3),
+    terminal: None,
 };
 
 /// The process to run.
@@ -39,6 +40,7 @@ pub(crate) fn process(config: &Config) -> Process {
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj(),
         stdio: STDIO,
+        ..Process::default()
     }
 }
 
@@ -107,7 +109,7 @@ pub(crate) fn namespaces(config: &Config, warnings: &mut Vec<Warning>) -> Result
                 .into(),
         });
     }
-    Ok(Namespaces { pid })
+    Ok(Namespaces { pid, ..Namespaces::default() })
 }
 
 #[cfg(test)]
