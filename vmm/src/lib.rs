@@ -28,13 +28,14 @@
 mod arch;
 mod config;
 pub mod devices;
+mod gate;
 mod kvm;
 mod machine;
 mod vcpu;
 
 pub use arch::LoadError;
 pub use config::{MachineConfig, MachineFiles, MemorySize, ShareFile, VcpuCount};
-pub use devices::virtio::vsock::{HostPort, HostStream};
+pub use devices::virtio::vsock::{HostPort, HostPorts, HostStream};
 pub use kvm::KvmError;
 pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};
 

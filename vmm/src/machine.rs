@@ -19,8 +19,9 @@ use crate::devices::power::{PowerRegister, ResetRegister};
 use crate::devices::serial::Serial;
 use crate::devices::virtio::fs::{FsError, FsThread};
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
-use crate::devices::virtio::vsock::VsockWorker;
+use crate::devices::virtio::vsock::{HostPorts, VsockWorker};
 use crate::devices::virtio::{Interrupt, VirtioDevice, fs, vsock};
+use crate::gate::Gate;
 use crate::kvm::{KvmError, Vcpu, Vm};
 use crate::vcpu::{Buses, VcpuThreads};
 
@@ -92,19 +93,49 @@ pub struct Machine {
     buses: Buses,
     vsock: Option<VsockWorker>,
     fs: Option<FsThread>,
+    ports: HostPorts,
     stop: Arc<Stop>,
+    gate: Arc<Gate>,
     /// Closed last: taking a virtual machine down is slow.
     vm: Vm,
 }
 
-/// Stops a running machine from another thread or from an event subscriber.
+/// Stops or pauses a machine from another thread or from an event subscriber.
 #[derive(Clone, Debug)]
-pub struct MachineHandle(Arc<Stop>);
+pub struct MachineHandle {
+    stop: Arc<Stop>,
+    gate: Arc<Gate>,
+    ports: HostPorts,
+}
 
 impl MachineHandle {
-    /// Makes [`Machine::run`] return [`StopReason::Requested`], unless the machine has stopped already.
+    /// Makes [`Machine::run`] return [`StopReason::Requested`], unless the machine has stopped already. A machine
+    /// that is paused stops too.
     pub fn stop(&self) {
-        self.0.request(StopReason::Requested);
+        self.stop.request(StopReason::Requested);
+    }
+
+    /// Takes every vCPU out of the guest. When this returns, no instruction of the guest is executed any more until
+    /// [`MachineHandle::resume`]; devices still move what the guest handed to them. Pausing twice is pausing once.
+    pub fn pause(&self) {
+        self.gate.close();
+    }
+
+    /// Lets the vCPUs go on. The guest's monotonic clock has gone on meanwhile, as the host's has.
+    pub fn resume(&self) {
+        self.gate.open();
+    }
+
+    /// Whether the machine is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    /// The host ports of the vsock device, to add to.
+    #[must_use]
+    pub fn ports(&self) -> &HostPorts {
+        &self.ports
     }
 }
 
@@ -127,8 +158,10 @@ impl Machine {
             fs = Some(thread);
         }
         let mut vsock = None;
-        if !files.ports.is_empty() {
-            let (device, worker) = vsock::vsock(files.ports).map_err(BuildError::EventFd)?;
+        let has_vsock = !files.ports.is_empty();
+        let ports = HostPorts::new(files.ports).map_err(BuildError::EventFd)?;
+        if has_vsock {
+            let (device, worker) = vsock::vsock(ports.clone()).map_err(BuildError::EventFd)?;
             devices.add(Box::new(device))?;
             vsock = Some(worker);
         }
@@ -142,13 +175,18 @@ impl Machine {
         let entry = arch::load(&memory, image, config.vcpus)?;
         let vcpus = vm.create_vcpus(config.vcpus, entry)?;
         let stop = Arc::new(Stop::new().map_err(BuildError::EventFd)?);
-        Ok(Self { vcpus, buses: Buses { mmio, port }, vsock, fs, stop, vm })
+        let gate = Arc::new(Gate::default());
+        Ok(Self { vcpus, buses: Buses { mmio, port }, vsock, fs, ports, stop, gate, vm })
     }
 
-    /// A handle by which the machine can be stopped.
+    /// A handle by which the machine can be stopped, paused, and given more ports.
     #[must_use]
     pub fn handle(&self) -> MachineHandle {
-        MachineHandle(Arc::clone(&self.stop))
+        MachineHandle {
+            stop: Arc::clone(&self.stop),
+            gate: Arc::clone(&self.gate),
+            ports: self.ports.clone(),
+        }
     }
 
     /// Runs the machine until it stops. `subscribers` run on this thread's event loop, beside the vsock device.
@@ -166,7 +204,8 @@ impl Machine {
         }
         let fs = self.fs.map(FsThread::start).transpose().map_err(RunError::Thread)?;
         let buses = Arc::new(self.buses);
-        let vcpus = VcpuThreads::start(self.vcpus, &buses, &self.stop).map_err(RunError::Thread)?;
+        let vcpus =
+            VcpuThreads::start(self.vcpus, &buses, &self.stop, &self.gate).map_err(RunError::Thread)?;
 
         let result = run_events(&mut events, &self.stop);
         self.stop.request(StopReason::Requested);

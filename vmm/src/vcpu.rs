@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::register_signal_handler;
 
 use crate::devices::Outcome;
 use crate::devices::bus::Bus;
+use crate::gate::{Gate, Pass, kick_signal};
 use crate::kvm::{Exit, Vcpu};
 use crate::machine::{Stop, StopReason};
 
@@ -23,64 +24,63 @@ pub(crate) struct Buses {
 /// The running vCPU threads.
 #[derive(Debug)]
 pub(crate) struct VcpuThreads {
-    threads: Vec<JoinHandle<()>>,
+    gate: Arc<Gate>,
     /// Disconnected when the last thread has ended.
     alive: Receiver<()>,
 }
 
 impl VcpuThreads {
     /// Starts a thread for each vCPU.
-    pub(crate) fn start(vcpus: Vec<Vcpu>, buses: &Arc<Buses>, stop: &Arc<Stop>) -> io::Result<Self> {
+    pub(crate) fn start(
+        vcpus: Vec<Vcpu>,
+        buses: &Arc<Buses>,
+        stop: &Arc<Stop>,
+        gate: &Arc<Gate>,
+    ) -> io::Result<Self> {
         register_signal_handler(kick_signal(), ignore)?;
         let (sender, receiver) = channel();
-        let mut threads = Vec::with_capacity(vcpus.len());
-        for (index, vcpu) in vcpus.into_iter().enumerate() {
-            let (buses, thread_stop, alive) = (Arc::clone(buses), Arc::clone(stop), Sender::clone(&sender));
-            let thread = Builder::new().name(format!("vcpu{index}")).spawn(move || {
-                run(vcpu, &buses, &thread_stop);
-                drop(alive);
-            });
-            match thread {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    stop.request(StopReason::Requested);
-                    drop(sender);
-                    Self { threads, alive: receiver }.join();
-                    return Err(error);
-                }
+        let starts = vcpus.into_iter().enumerate().map(|(index, vcpu)| {
+            let (buses, stop, gate) = (Arc::clone(buses), Arc::clone(stop), Arc::clone(gate));
+            let alive = Sender::clone(&sender);
+            move |pass: Pass| {
+                Builder::new().name(format!("vcpu{index}")).spawn(move || {
+                    run(vcpu, &buses, &stop, &gate, &pass);
+                    drop(alive);
+                })
             }
+        });
+        let started = gate.start(starts);
+        drop(sender);
+        let threads = Self { gate: Arc::clone(gate), alive: receiver };
+        if let Err(error) = started {
+            stop.request(StopReason::Requested);
+            threads.join();
+            return Err(error);
         }
-        Ok(Self { threads, alive: receiver })
+        Ok(threads)
     }
 
     /// Ends the threads. The machine must have been stopped.
     pub(crate) fn join(self) {
         const RETRY: Duration = Duration::from_millis(1);
         loop {
-            for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
-                // A signal that comes just before KVM_RUN has no effect: it is sent until the thread has ended.
-                let _ = thread.kill(kick_signal());
-            }
+            // A signal that comes just before KVM_RUN has no effect: it is sent until the thread has ended.
+            self.gate.kick();
             if self.alive.recv_timeout(RETRY) == Err(RecvTimeoutError::Disconnected) {
                 break;
             }
         }
-        for thread in self.threads {
-            let _ = thread.join();
-        }
+        self.gate.join();
     }
-}
-
-/// Takes a vCPU out of KVM_RUN.
-fn kick_signal() -> i32 {
-    SIGRTMIN()
 }
 
 extern "C" fn ignore(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {}
 
-fn run(mut vcpu: Vcpu, buses: &Buses, stop: &Stop) {
-    while !stop.is_requested() {
-        let outcome = match vcpu.run() {
+fn run(mut vcpu: Vcpu, buses: &Buses, stop: &Stop, gate: &Gate, pass: &Pass) {
+    while !stop.is_requested() && gate.enter(pass, || stop.is_requested()) {
+        let exit = vcpu.run();
+        pass.leave();
+        let outcome = match exit {
             Exit::PortRead(port, data) => {
                 buses.port.read(port, data);
                 Outcome::Continue

@@ -132,6 +132,77 @@ fn the_console_prints_only_when_it_is_on() {
     }
 }
 
+/// A guest that prints for ever.
+fn chatty() -> Vec<u8> {
+    let mut code = out(0x3f8, b'x');
+    code.extend([0xeb, 0xfd]); // jmp to the `out` again
+    code
+}
+
+/// Waits until a running machine has printed something more.
+fn wait_for_more(output: &Output) {
+    let before = output.0.lock().unwrap().len();
+    while output.0.lock().unwrap().len() == before {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_paused_guest_does_nothing_until_it_is_resumed() {
+    let output = Output::default();
+    let files = MachineFiles { console: Some(Box::new(output.clone())), ..files(&elf(&chatty())) };
+    let config = MachineConfig { console: true, ..MachineConfig::default() };
+    let machine = Machine::build(&config, files).unwrap();
+    let handle = machine.handle();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(move || machine_run(machine));
+        for _ in 0..5 {
+            wait_for_more(&output);
+            handle.pause();
+            handle.pause();
+            assert!(handle.is_paused());
+            // What the vCPU had left the guest for may still be done; nothing follows it.
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let printed = output.0.lock().unwrap().len();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert_eq!(output.0.lock().unwrap().len(), printed);
+            handle.resume();
+            handle.resume();
+            assert!(!handle.is_paused());
+        }
+        handle.stop();
+        assert_eq!(running.join().unwrap(), StopReason::Requested);
+    });
+}
+
+fn machine_run(machine: Machine) -> StopReason {
+    machine.run(Vec::new()).unwrap()
+}
+
+#[test]
+fn a_guest_is_paused_out_of_a_loop_and_stopped_while_it_is() {
+    for vcpus in [1, 2] {
+        for pause_first in [true, false] {
+            let config = MachineConfig { vcpus: VcpuCount::new(vcpus).unwrap(), ..MachineConfig::default() };
+            let machine = Machine::build(&config, files(&elf(&SPIN))).unwrap();
+            let handle = machine.handle();
+            if pause_first {
+                handle.pause();
+            }
+            std::thread::scope(|scope| {
+                let running = scope.spawn(move || machine_run(machine));
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                handle.pause();
+                assert!(!running.is_finished());
+                handle.stop();
+                assert_eq!(running.join().unwrap(), StopReason::Requested);
+            });
+            handle.pause();
+            handle.resume();
+        }
+    }
+}
+
 #[test]
 fn files_that_are_no_kernel_are_refused() {
     let build = |kernel: &[u8]| match Machine::build(&MachineConfig::default(), files(kernel)) {

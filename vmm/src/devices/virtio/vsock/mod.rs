@@ -7,7 +7,8 @@
 //! worker      the event loop: mailbox, kicks, who gets a turn
 //!   ring        virtqueues: buffers of the guest <-> packets
 //!     packet      the header
-//!   muxer       packets <-> connections; ports
+//!   muxer       packets <-> connections
+//!     ports       what listens, which may change at any time
 //!     stream      one connection: its data on the way, its descriptors
 //!       connection  what is agreed with the guest: credit, half-close; no I/O
 //!       endpoint    a descriptor of the host that never blocks us
@@ -21,6 +22,7 @@ mod connection;
 mod endpoint;
 mod muxer;
 mod packet;
+mod ports;
 mod ring;
 mod stream;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
 use super::{Activation, Mailbox, VirtioDevice, mailbox};
 
+pub use ports::HostPorts;
 pub use worker::VsockWorker;
 
 /// The context id of the host (`VMADDR_CID_HOST`).
@@ -41,7 +44,7 @@ pub const HOST_CID: u64 = 2;
 /// The context id of the guest. Ours is the only guest that its device knows, so any would do.
 pub const GUEST_CID: u64 = 3;
 
-/// What listens on a port of the host.
+/// What listens on a port of the host. It is called while the device holds [`HostPorts`], and must not change them.
 pub trait HostPort: Send {
     /// The guest connects from `guest_port`. `None` refuses it.
     fn connect(&mut self, guest_port: u32) -> Option<HostStream>;
@@ -76,7 +79,7 @@ pub struct Vsock {
 ///
 /// # Errors
 /// When the process is out of file descriptors or memory for them.
-pub fn vsock(ports: Vec<(u32, Box<dyn HostPort>)>) -> std::io::Result<(Vsock, VsockWorker)> {
+pub fn vsock(ports: HostPorts) -> std::io::Result<(Vsock, VsockWorker)> {
     let (sender, receiver) = mailbox()?;
     let device = Vsock { mailbox: sender, config: GUEST_CID.to_le_bytes() };
     Ok((device, VsockWorker::new(ports, receiver)?))

@@ -1,6 +1,6 @@
 //! All connections of the device: which packet belongs to which, and which come and go.
 //!
-//! It promises that each connection that a [`HostPort`] accepted is reported closed once, and that what it
+//! It promises that each connection that a port accepted is reported closed once, and that what it
 //! holds is bounded: [`MAX_CONNECTIONS`] streams, and, as long as packets are only received while there
 //! [is room](Muxer::has_room), `MAX_CONNECTIONS + MAX_PENDING_RESETS` packets of type RST.
 
@@ -14,7 +14,7 @@ use super::connection::{Connection, Received};
 use super::endpoint::{Direction, Transfer};
 use super::packet::{Header, Op, TYPE_STREAM};
 use super::stream::Stream;
-use super::{GUEST_CID, HOST_CID, HostPort};
+use super::{GUEST_CID, HOST_CID, HostPorts};
 
 /// Connections at a time, those that only wait for a slow reader on the host included.
 pub(super) const MAX_CONNECTIONS: usize = 256;
@@ -27,7 +27,7 @@ const FIRST_STREAM_TOKEN: u64 = 16;
 
 /// The connections.
 pub(super) struct Muxer {
-    ports: BTreeMap<u32, Box<dyn HostPort>>,
+    ports: HostPorts,
     streams: BTreeMap<u32, Stream>,
     /// The stream of each pair of guest port and host port.
     ids: BTreeMap<(u32, u32), u32>,
@@ -43,7 +43,7 @@ pub(super) struct Muxer {
 impl fmt::Debug for Muxer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Muxer")
-            .field("ports", &self.ports.keys())
+            .field("ports", &self.ports)
             .field("streams", &self.streams)
             .field("resets", &self.resets)
             .finish_non_exhaustive()
@@ -52,9 +52,9 @@ impl fmt::Debug for Muxer {
 
 impl Muxer {
     /// No connections yet, to these ports. Readiness of descriptors is announced through `epoll`.
-    pub(super) fn new(ports: Vec<(u32, Box<dyn HostPort>)>, epoll: Arc<Epoll>) -> Self {
+    pub(super) fn new(ports: HostPorts, epoll: Arc<Epoll>) -> Self {
         Self {
-            ports: ports.into_iter().collect(),
+            ports,
             streams: BTreeMap::new(),
             ids: BTreeMap::new(),
             next_id: 0,
@@ -113,11 +113,10 @@ impl Muxer {
 
     fn accept(&mut self, request: &Header) {
         let guest_port = request.src_port;
-        let port = self.ports.get_mut(&request.dst_port).filter(|_| self.streams.len() < MAX_CONNECTIONS);
-        let Some(port) = port else {
+        if self.streams.len() >= MAX_CONNECTIONS {
             return self.refuse(request);
-        };
-        let Some(host) = port.connect(guest_port) else {
+        }
+        let Some(host) = self.ports.connect(request.dst_port, guest_port) else {
             return self.refuse(request);
         };
         let connection = Connection::accept(request, host.input.is_some(), host.output.is_some());
@@ -133,7 +132,7 @@ impl Muxer {
             }
             Err(error) => {
                 log::error!("cannot watch a host descriptor of vsock port {}: {error}", request.dst_port);
-                port.closed(guest_port);
+                self.ports.closed(request.dst_port, guest_port);
                 self.refuse(request);
             }
         }
@@ -161,8 +160,20 @@ impl Muxer {
         let (guest_port, host_port) = stream.connection.ports();
         self.streams.remove(&id);
         self.ids.remove(&(guest_port, host_port));
-        if let Some(port) = self.ports.get_mut(&host_port) {
-            port.closed(guest_port);
+        self.ports.closed(host_port, guest_port);
+    }
+
+    /// Ends the connections of ports that were removed, whatever is left to write.
+    pub(super) fn end_removed(&mut self) {
+        let removed = self.ports.take_removed();
+        let ended = self.ids.iter().filter(|((_, host_port), _)| removed.contains(host_port));
+        for (ports, id) in ended.map(|(ports, id)| (*ports, *id)).collect::<Vec<_>>() {
+            self.ids.remove(&ports);
+            if let Some(mut stream) = self.streams.remove(&id)
+                && !stream.connection.is_severed()
+            {
+                self.resets.push_back(stream.connection.packet(Op::Rst));
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::packet::{HEADER_LEN, Header, Op};
-use super::{GUEST_CID, HOST_CID, HostPort, HostStream, Vsock, VsockWorker, vsock};
+use super::{GUEST_CID, HOST_CID, HostPort, HostPorts, HostStream, Vsock, VsockWorker, vsock};
 use crate::devices::virtio::{Activation, ActiveQueue, Interrupt, VirtioDevice};
 
 pub(super) const QUEUE_SIZE: u16 = 256;
@@ -157,6 +157,7 @@ impl DriverRing {
 pub(super) struct Driver {
     pub(super) memory: GuestMemoryMmap,
     pub(super) device: Vsock,
+    pub(super) ports: HostPorts,
     pub(super) manager: EventManager<VsockWorker>,
     pub(super) rx: DriverRing,
     pub(super) tx: DriverRing,
@@ -169,13 +170,15 @@ pub(super) struct Driver {
 impl Driver {
     /// A driver with `rx_buffers` buffers for packets, talking to a device with `ports`.
     pub(super) fn new(ports: Vec<(u32, Box<dyn HostPort>)>, rx_buffers: u16) -> Self {
-        let (device, worker) = vsock(ports).unwrap();
+        let ports = HostPorts::new(ports).unwrap();
+        let (device, worker) = vsock(ports.clone()).unwrap();
         let mut manager = EventManager::new().unwrap();
         manager.add_subscriber(worker);
         let ranges = [(GuestAddress(0), REGION), (GuestAddress(SECOND_REGION), REGION)];
         let mut driver = Self {
             memory: GuestMemoryMmap::from_ranges(&ranges).unwrap(),
             device,
+            ports,
             manager,
             rx: DriverRing::new(RX_RING),
             tx: DriverRing::new(TX_RING),

@@ -14,7 +14,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::HostPort;
+use super::HostPorts;
 use super::connection::BUF_ALLOC;
 use super::endpoint::Transfer;
 use super::muxer::Muxer;
@@ -30,6 +30,7 @@ const MAILBOX_TOKEN: u64 = 0;
 const RX_TOKEN: u64 = 1;
 const TX_TOKEN: u64 = 2;
 const LEFTOVERS_TOKEN: u64 = 3;
+const REMOVALS_TOKEN: u64 = 4;
 
 /// Events that are taken from the epoll set at a time.
 const EVENTS_PER_WAKE_UP: usize = 64;
@@ -65,14 +66,12 @@ struct Guest {
 }
 
 impl VsockWorker {
-    pub(super) fn new(
-        ports: Vec<(u32, Box<dyn HostPort>)>,
-        mailbox: MailboxReceiver,
-    ) -> std::io::Result<Self> {
+    pub(super) fn new(ports: HostPorts, mailbox: MailboxReceiver) -> std::io::Result<Self> {
         let epoll = Arc::new(Epoll::new()?);
         let leftovers = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         let scratch = vec![0; usize::try_from(BUF_ALLOC).unwrap_or_default()];
         let events = vec![EpollEvent::default(); EVENTS_PER_WAKE_UP];
+        let removals = ports.changed().as_raw_fd();
         let muxer = Muxer::new(ports, Arc::clone(&epoll));
         let worker =
             Self { mailbox, epoll, leftovers, muxer, guest: None, events, scratch, has_complained: false };
@@ -80,6 +79,7 @@ impl VsockWorker {
         // An eventfd that is edge-triggered need not be read: each write is an edge.
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
         worker.watch(worker.leftovers.as_raw_fd(), edge, LEFTOVERS_TOKEN)?;
+        worker.watch(removals, edge, REMOVALS_TOKEN)?;
         Ok(worker)
     }
 
@@ -95,6 +95,7 @@ impl VsockWorker {
         for event in self.events.iter().take(count) {
             match event.data() {
                 MAILBOX_TOKEN => has_mail = true,
+                REMOVALS_TOKEN => self.muxer.end_removed(),
                 // That we are here is all that these have to say.
                 RX_TOKEN | TX_TOKEN | LEFTOVERS_TOKEN => {}
                 token => self.muxer.set_ready(token),

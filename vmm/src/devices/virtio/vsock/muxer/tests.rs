@@ -17,7 +17,8 @@ fn offer_socket(port: &TestPort) -> UnixStream {
 }
 
 fn muxer(port: &TestPort) -> Muxer {
-    Muxer::new(vec![(1024, Box::new(port.clone()))], Arc::new(Epoll::new().unwrap()))
+    let ports = HostPorts::new(vec![(1024, Box::new(port.clone()))]).unwrap();
+    Muxer::new(ports, Arc::new(Epoll::new().unwrap()))
 }
 
 fn packet(guest_port: u32, op: Op) -> Header {
