@@ -46,10 +46,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     stages.mark("start");
     match commands::run(&cli, &mut stages) {
         Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            let status = error.exit_status();
-            log::report(&error, &cli.global);
-            ExitCode::from(status)
+        Err(failure) => {
+            log::report(&*failure.error, &cli.global);
+            ExitCode::from(failure.status)
         }
     }
 }

@@ -181,7 +181,7 @@ fn bad_roots_and_ids() {
     assert_eq!(logged["level"], "error");
     assert!(logged["msg"].as_str().unwrap().starts_with("id \"a/b\": "), "{logged}");
     let line = site.failure(site.run("x").args(["--root", ""]));
-    assert_eq!(line, "a value is required for '--root <DIR>' but none was supplied; see drupe --help");
+    assert_eq!(line, "a value is required for '--root <DIR>' but none was supplied; see drupe run --help");
     fs::create_dir(site.path("elsewhere")).unwrap();
     symlink("elsewhere", site.path("link")).unwrap();
     let line = site.failure(site.run("x").arg("--root").arg(site.path("link")));
@@ -238,7 +238,7 @@ fn help_version_and_completion() {
     let version = String::from_utf8(output(&["--version"]).stdout).unwrap();
     let lines: Vec<_> = version.lines().collect();
     assert_eq!(lines[0], format!("drupe {}", env!("CARGO_PKG_VERSION")));
-    assert_eq!(lines[2..], ["protocol: 1", "spec: 1.3.0"]);
+    assert_eq!(lines[2..], ["protocol: 2", "spec: 1.3.0"]);
 
     for shell in ["bash", "zsh", "fish"] {
         let script = output(&["completion", shell]);
@@ -248,7 +248,7 @@ fn help_version_and_completion() {
     assert_eq!(wrong.status.code(), Some(1));
     assert_eq!(
         stderr(&wrong),
-        "drupe: the following required arguments were not provided: <ID>; see drupe --help\n"
+        "drupe: the following required arguments were not provided: <ID>; see drupe run --help\n"
     );
     assert_eq!(output(&[]).status.code(), Some(1));
 }

@@ -1,17 +1,50 @@
 //! The verbs, one file each.
 
 mod completion;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod failure;
+mod features;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod resume;
 mod run;
+mod spec;
+mod start;
+mod state;
+mod update;
 
 use crate::cli::{Cli, Verb};
 use crate::stage::Stages;
 
-pub(crate) use run::RunError;
+pub(crate) use failure::Failure;
 
 /// Carries out a command line; the result is the exit status.
-pub(crate) fn run(cli: &Cli, stages: &mut Stages) -> Result<u8, RunError> {
+pub(crate) fn run(cli: &Cli, stages: &mut Stages) -> Result<u8, Failure> {
+    let global = &cli.global;
     match &cli.verb {
-        Verb::Run(args) => run::run(&cli.global, args, stages),
-        Verb::Completion { shell } => Ok(completion::print(*shell)),
+        Verb::Create(args) => create::create(global, args),
+        Verb::Start(args) => start::start(global, args),
+        Verb::State(args) => state::state(global, args),
+        Verb::Kill(args) => kill::kill(global, args),
+        Verb::Delete(args) => delete::delete(global, args),
+        Verb::Run(args) => run::run(global, args, stages).map_err(|error| {
+            let status = error.exit_status();
+            Failure::with_status(error, status)
+        }),
+        Verb::Exec(args) => exec::exec(global, args),
+        Verb::Ps(args) => ps::ps(global, args),
+        Verb::List(args) => list::list(global, args),
+        Verb::Pause(args) => pause::pause(global, args),
+        Verb::Resume(args) => resume::resume(global, args),
+        Verb::Events(args) => events::events(global, args),
+        Verb::Update(args) => update::update(global, args),
+        Verb::Features(args) => features::features(global, args),
+        Verb::Spec(args) => spec::spec(global, args),
+        Verb::Completion(args) => Ok(completion::print(args.shell)),
     }
 }

@@ -44,6 +44,7 @@ impl RunError {
 
 /// Runs a container; the result is its exit status.
 pub(crate) fn run(global: &GlobalArgs, args: &RunArgs, stages: &mut Stages) -> Result<u8, RunError> {
+    let args = &args.create;
     files::reserve_fds();
     let id: ContainerId = args.id.parse().map_err(|source| RunError::Id { id: args.id.clone(), source })?;
     let bundle = Bundle::load(&args.bundle)?;
@@ -60,7 +61,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &RunArgs, stages: &mut Stages) -> R
     let mut state = State::new(&id, &bundle);
     entry.write(&state)?;
     stages.mark("state");
-    let files = files::open(&plan.host, args.kernel.as_deref(), args.initramfs.as_deref())?;
+    let files = files::open(&plan.host, args.machine.kernel.as_deref(), args.machine.initramfs.as_deref())?;
     stages.mark("files");
     let started = {
         // Weak: the directory goes away here, whoever still holds this.
