@@ -21,12 +21,17 @@ mod image;
 mod kvm;
 mod log;
 mod monitor;
+#[allow(dead_code, reason = "for the verbs that make processes")]
+mod pid_file;
 pub mod plan;
+#[allow(dead_code, reason = "for kill")]
+mod signal_name;
 mod stage;
 mod state;
 mod store;
 mod sys;
 mod text;
+mod time;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
