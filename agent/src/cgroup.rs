@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 const PARENT: &str = "drupe";
 
@@ -26,9 +27,27 @@ pub(crate) fn enable_controllers(root: &Path) -> io::Result<()> {
 
 /// Makes the cgroup of a container and opens it for [`crate::sys::clone_process`].
 pub(crate) fn create(root: &Path, id: &str) -> Result<OwnedFd, Errno> {
-    let parent = openat(CWD, root.join(PARENT), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     make(&root.join(PARENT), id)?;
-    openat(parent, id, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    open(root, id)
+}
+
+/// Opens the cgroup of a container.
+pub(crate) fn open(root: &Path, id: &str) -> Result<OwnedFd, Errno> {
+    open_directory(&root.join(PARENT).join(id))
+}
+
+/// Opens the cgroup that a process of a container is in: the container's own, or one below it.
+pub(crate) fn open_of_process(root: &Path, id: &str, pid: Pid) -> io::Result<OwnedFd> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_pid()))?;
+    let own = format!("/{PARENT}/{id}/");
+    let below =
+        text.lines().find_map(|line| line.strip_prefix("0::")?.split_once(&own)).map(|(_, path)| path);
+    let below = below.filter(|path| !path.split('/').any(|name| name == "..")).unwrap_or_default();
+    Ok(open_directory(&root.join(PARENT).join(id).join(below))?)
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Kills what is left in a container's cgroup, whatever namespace it is in.

@@ -1,79 +1,65 @@
-//! One container in the guest, from `Configure` to `Exited`.
-//!
-//! ```text
-//! Preparing --Ready--> Prepared --Start--> Starting --exec--> Running
-//!     |                                        |                 |
-//!     +------------- Failed -------------------+                 +--> all processes reaped, streams drained: Exited
-//! ```
+//! One container in the guest, from `Configure` to `Exited`: its main process, and the execs beside it.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::BTreeMap;
 
-use drupe_protocol::frame::Decoder;
-use drupe_protocol::{ExitStatus, Failure, GuestMessage};
+use drupe_protocol::{ExitStatus, GuestMessage, HostMessage, Namespaces, SignalTarget};
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::Pid;
 
-use crate::failure::{Named, setup};
+use crate::exec::Home;
+use crate::failure::{Result, setup};
 use crate::spawn::Spawned;
-use crate::stdio::Relay;
 use crate::sys::Process;
-use crate::{clock, dial, sys};
+use crate::task::{End, Event, Phase, Task};
+use crate::{clock, sys};
+
+/// Execs of one container at a time: each costs the agent descriptors.
+pub(crate) const MAX_EXECS: usize = 64;
 
 /// A container whose process exists.
 #[derive(Debug)]
 pub(crate) struct Container {
     id: String,
-    phase: Phase,
-    main: Member,
-    init: Option<Member>,
-    report: Option<OwnedFd>,
-    decoder: Decoder,
-    relays: Vec<Relay>,
-    failure: Option<Failure>,
-    drained: bool,
+    main: Task,
+    init: Option<Init>,
+    execs: BTreeMap<u32, Task>,
+    namespaces: Namespaces,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Preparing,
-    Prepared,
-    Starting,
-    Running,
-}
-
-/// A process of the container that is the agent's child.
+/// The agent's own first process of a pid namespace.
 #[derive(Debug)]
-struct Member {
+struct Init {
     process: Process,
-    status: Option<ExitStatus>,
+    ended: bool,
+}
+
+/// What the end of a child was for a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaped {
+    /// Nothing: it is not of this container.
+    Foreign,
+    /// The end of an exec.
+    Exec,
+    /// The end of the container.
+    Container,
 }
 
 impl Container {
     /// A container in preparation.
-    pub(crate) fn new(id: String, spawned: Spawned) -> Self {
-        let member = |process| Member { process, status: None };
+    pub(crate) fn new(id: String, spawned: Spawned, namespaces: Namespaces) -> Self {
         Self {
             id,
-            phase: Phase::Preparing,
-            main: member(spawned.main),
-            init: spawned.init.map(member),
-            report: Some(spawned.report),
-            decoder: Decoder::new(),
-            relays: spawned.relays,
-            failure: None,
-            drained: false,
+            main: spawned.main,
+            init: spawned.init.map(|process| Init { process, ended: false }),
+            execs: BTreeMap::new(),
+            namespaces,
         }
     }
 
     /// Adds what the container waits for.
     pub(crate) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        fds.extend(self.report.iter().map(|report| PollFd::from_borrowed_fd(report.as_fd(), PollFlags::IN)));
-        if self.streams_flow() {
-            self.relays.iter().for_each(|relay| relay.watch(fds));
-        }
+        self.main.watch(fds);
+        self.execs.values().for_each(|exec| exec.watch(fds));
     }
 
     /// Takes the answers to [`Container::watch`], in its order.
@@ -82,146 +68,147 @@ impl Container {
         answers: &mut impl Iterator<Item = PollFlags>,
         messages: &mut Vec<GuestMessage>,
     ) {
-        let reported = self.report.is_some() && answers.next().is_some_and(|answer| !answer.is_empty());
-        if self.streams_flow() {
-            self.relays.iter_mut().for_each(|relay| relay.wake(answers));
-        }
-        if reported {
-            self.read_report(messages);
-        }
-    }
-
-    /// Lets the prepared process execute its program.
-    pub(crate) fn start(&mut self) {
-        match &self.report {
-            Some(report) if self.phase == Phase::Prepared => {
-                // When the process is gone its end will tell.
-                let _ = send(report, &[1], SendFlags::NOSIGNAL);
-                self.phase = Phase::Starting;
-            }
-            _ => crate::log::note(format_args!("container {:?}: start in phase {:?}", self.id, self.phase)),
+        let id = &self.id;
+        let events = self.main.wake(answers);
+        messages.extend(events.into_iter().map(|event| main_message(id, &self.main, event)));
+        for (number, exec) in &mut self.execs {
+            let events = exec.wake(answers);
+            messages.extend(events.into_iter().filter_map(|event| exec_message(id, *number, exec, event)));
         }
     }
 
-    /// Delivers a signal to the main process, if it still exists.
-    pub(crate) fn signal(&self, signal: i32) {
-        if self.main.status.is_none() {
-            let sent = sys::send_signal(self.main.process.pidfd.as_fd(), signal);
-            if let Err(error) = sent.filter_gone() {
-                crate::log::note(format_args!("container {:?}: signal {signal}: {error}", self.id));
+    /// Lets the prepared process execute its program; `start` is the host's message.
+    pub(crate) fn start(&mut self, start: &HostMessage) {
+        if !self.main.start(start) {
+            let phase = self.main.phase();
+            crate::log::note(format_args!("container {:?}: start in phase {phase:?}", self.id));
+        }
+    }
+
+    /// Delivers a signal, if the process still exists.
+    pub(crate) fn signal(&self, target: SignalTarget, signal: i32) {
+        match target {
+            SignalTarget::Main | SignalTarget::All => self.main.signal(signal),
+            SignalTarget::Exec(number) => {
+                if let Some(exec) = self.execs.get(&number) {
+                    exec.signal(signal);
+                }
             }
         }
+    }
+
+    /// What an exec needs to know of this container, when it can have one more.
+    pub(crate) fn home(&self, exec: u32) -> Result<Home<'_>> {
+        if self.main.phase() != Phase::Running || self.main.has_ended() {
+            return Err(setup("id", format_args!("{:?}: the container is not running", self.id)));
+        }
+        if self.execs.contains_key(&exec) {
+            return Err(setup("exec", format_args!("{exec}: exists")));
+        }
+        if self.execs.len() >= MAX_EXECS {
+            let text = format_args!("{:?}: {MAX_EXECS} execs at once are the most", self.id);
+            return Err(setup("exec", text));
+        }
+        Ok(Home { id: &self.id, main: self.main.process(), namespaces: &self.namespaces })
+    }
+
+    /// Takes an exec in preparation.
+    pub(crate) fn add(&mut self, exec: u32, task: Task) {
+        self.execs.insert(exec, task);
     }
 
     /// Takes note that a child has ended, if it is of this container.
-    pub(crate) fn reaped(&mut self, pid: Pid, status: ExitStatus, messages: &mut Vec<GuestMessage>) -> bool {
-        if let Some(init) = self.init.as_mut().filter(|init| init.process.pid == pid) {
-            init.status = Some(status);
-            return true;
+    pub(crate) fn reaped(
+        &mut self,
+        pid: Pid,
+        status: ExitStatus,
+        messages: &mut Vec<GuestMessage>,
+    ) -> Reaped {
+        let id = &self.id;
+        for (number, exec) in &mut self.execs {
+            if let Some(events) = exec.reaped(pid, status) {
+                messages.extend(events.into_iter().filter_map(|e| exec_message(id, *number, exec, e)));
+                return Reaped::Exec;
+            }
         }
-        if self.main.process.pid != pid {
-            return false;
+        if let Some(init) = self.init.as_mut().filter(|init| !init.ended && init.process.pid == pid) {
+            init.ended = true;
+            return Reaped::Container;
         }
-        self.main.status = Some(status);
-        // Its exec may not have been noticed yet: `Started` comes before `Exited`.
-        self.read_report(messages);
-        self.report = None;
+        let Some(events) = self.main.reaped(pid, status) else { return Reaped::Foreign };
+        messages.extend(events.into_iter().map(|event| main_message(id, &self.main, event)));
         // The kernel ends the rest of a pid namespace with its first process.
         self.kill();
-        true
+        Reaped::Container
     }
 
     /// Ends every process of the container.
     pub(crate) fn kill(&self) {
-        for member in self.init.iter().chain([&self.main]).filter(|member| member.status.is_none()) {
-            let _ = sys::send_signal(member.process.pidfd.as_fd(), libc::SIGKILL);
+        if let Some(init) = self.init.as_ref().filter(|init| !init.ended) {
+            sys::kill(&init.process);
         }
+        self.main.signal(libc::SIGKILL);
+        self.execs.values().for_each(|exec| exec.signal(libc::SIGKILL));
     }
 
-    /// The last message about this container, once nothing of it is left.
-    pub(crate) fn last_message(&mut self) -> Option<GuestMessage> {
-        let status = self.main.status?;
-        if self.init.as_ref().is_some_and(|init| init.status.is_none()) {
-            return None;
+    /// Says which execs have ended, and with true that nothing of the container is left.
+    pub(crate) fn ended(&mut self, messages: &mut Vec<GuestMessage>) -> bool {
+        let id = &self.id;
+        self.execs.retain(|number, exec| {
+            let (container, exec_number) = (id.clone(), *number);
+            let message = match exec.end() {
+                None => return true,
+                Some(End::Failed(failure)) => {
+                    GuestMessage::ExecFailed { container, exec: exec_number, failure }
+                }
+                // Killed between its report and its start.
+                Some(End::Exited(status)) if exec.phase() != Phase::Running => {
+                    let failure = setup("process", format_args!("ended before its start with {status:?}"));
+                    GuestMessage::ExecFailed { container, exec: exec_number, failure }
+                }
+                Some(End::Exited(status)) => {
+                    GuestMessage::ExecExited { container, exec: exec_number, status }
+                }
+            };
+            messages.push(message);
+            false
+        });
+        if !self.execs.is_empty() || self.init.as_ref().is_some_and(|init| !init.ended) {
+            return false;
         }
         let container = self.id.clone();
-        if self.phase == Phase::Preparing && self.failure.is_none() {
-            let text = format_args!("preparation ended early with {status:?}");
-            self.failure = Some(setup("process", text));
-        }
-        if let Some(failure) = self.failure.take() {
-            return Some(GuestMessage::Failed { container, failure });
-        }
-        if !self.drained {
-            self.drained = true;
-            self.relays.iter_mut().for_each(Relay::finish);
-        }
-        self.relays.iter().all(Relay::is_done).then_some(GuestMessage::Exited { container, status })
-    }
-
-    /// Connections are waited for when the process is ready; until then there is nothing to relay.
-    fn streams_flow(&self) -> bool {
-        self.phase != Phase::Preparing
-    }
-
-    fn read_report(&mut self, messages: &mut Vec<GuestMessage>) {
-        let mut bytes = [0; 4096];
-        while let Some(report) = &self.report {
-            match recv(report, &mut bytes, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => {
-                    self.report = None;
-                    if self.phase == Phase::Starting && self.failure.is_none() {
-                        self.phase = Phase::Running;
-                        messages.push(GuestMessage::Started {
-                            container: self.id.clone(),
-                            pid: self.main.process.pid.as_raw_pid(),
-                            now_us: clock::now_us(),
-                        });
-                    }
-                }
-                Ok((_, length)) => self.decoder.push(bytes.get(..length).unwrap_or_default()),
-                Err(Errno::INTR) => {}
-                Err(_) => break,
-            }
-            while let Ok(Some(message)) = self.decoder.take::<GuestMessage>() {
-                self.take_report(message, messages);
-            }
-        }
-    }
-
-    fn take_report(&mut self, message: GuestMessage, messages: &mut Vec<GuestMessage>) {
-        match message {
-            GuestMessage::Failed { failure, .. } => self.failure = Some(failure),
-            ready @ GuestMessage::Ready { .. } => match self.await_streams() {
-                Ok(()) => {
-                    self.phase = Phase::Prepared;
-                    messages.push(ready);
-                }
-                Err(failure) => {
-                    self.failure = Some(failure);
-                    self.kill();
-                }
-            },
-            _ => {}
-        }
-    }
-
-    fn await_streams(&self) -> Result<(), Failure> {
-        let mut sockets = self.relays.iter().filter_map(Relay::socket);
-        sockets.try_for_each(dial::established).named("process.stdio", "connection to the host")
+        let message = match self.main.end() {
+            None => return false,
+            Some(End::Failed(failure)) => GuestMessage::Failed { container, failure },
+            Some(End::Exited(status)) => GuestMessage::Exited { container, status },
+        };
+        messages.push(message);
+        true
     }
 }
 
-/// A process that has ended is no error for who signals it.
-trait FilterGone {
-    fn filter_gone(self) -> io::Result<()>;
+fn main_message(id: &str, task: &Task, event: Event) -> GuestMessage {
+    match event {
+        Event::Ready(ready) => ready,
+        Event::Started => GuestMessage::Started {
+            container: id.to_owned(),
+            pid: task.process().pid.as_raw_pid(),
+            now_us: clock::now_us(),
+        },
+    }
 }
 
-impl FilterGone for io::Result<()> {
-    fn filter_gone(self) -> io::Result<()> {
-        match self {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            other => other,
+/// An exec that is ready starts at once.
+fn exec_message(id: &str, exec: u32, task: &mut Task, event: Event) -> Option<GuestMessage> {
+    let container = id.to_owned();
+    match event {
+        Event::Ready(_) => {
+            task.start(&HostMessage::Start { container, state: String::new() });
+            None
+        }
+        Event::Started => {
+            let pid = task.process().pid.as_raw_pid();
+            Some(GuestMessage::ExecStarted { container, exec, pid })
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod clock;
 mod container;
 mod devices;
 pub mod dial;
+mod exec;
 mod failure;
 mod link;
 mod log;
@@ -25,14 +26,17 @@ mod lookup;
 mod masks;
 mod mounts;
 mod process;
+mod report;
 mod resolve;
 mod rlimits;
 mod root;
 mod setup;
 mod spawn;
 mod stdio;
+mod streams;
 mod supervise;
 mod sys;
+mod task;
 
 use std::path::PathBuf;
 

@@ -1,20 +1,19 @@
 //! What a new process of the agent does before it is a container: namespaces, kernel settings, root, identity.
 //!
-//! Runs in a child that shares nothing with the agent but one socket, its *report*: over it the child says
-//! `Ready` or `Failed` in messages of the protocol, waits for one byte, and is gone from it by exec.
+//! Runs in a child that shares nothing with the agent but one socket, its [`Report`].
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
-use drupe_protocol::{GuestConfig, GuestMessage, frame};
+use drupe_protocol::GuestConfig;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid, umask};
+use rustix::process::{setsid, umask};
 use rustix::system::{setdomainname, sethostname};
 
-use crate::failure::{Named, Result, cause, setup};
+use crate::failure::{Named, Result, setup};
 use crate::process::{self, Program};
+use crate::report::Report;
 use crate::{Places, capabilities, clock, mounts, root, sys};
 
 /// A child that is to become a container's process.
@@ -33,23 +32,15 @@ impl Child<'_> {
     /// The child's life: prepares the container, reports, waits for the start, executes the program.
     pub(crate) fn run(self) -> ! {
         let Ok(report) = sys::keep_only(self.streams, self.report) else { sys::exit(1) };
-        let mut report = UnixStream::from(report);
-        let id = &self.config.id;
+        let mut report = Report::new(report, &self.config.id);
         let failure = match prepare(self.config, self.places) {
             Ok((program, mounted_us)) => {
-                let (container, configured_us) = (id.clone(), self.configured_us);
-                let now_us = clock::now_us();
-                say(&mut report, &GuestMessage::Ready { container, configured_us, mounted_us, now_us });
-                // Nothing to read means that the agent is gone.
-                if !matches!(report.read(&mut [0]), Ok(1)) {
-                    sys::exit(1);
-                }
+                report.ready(self.configured_us, mounted_us);
                 process::execute(&program)
             }
             Err(failure) => failure,
         };
-        say(&mut report, &GuestMessage::Failed { container: id.clone(), failure });
-        sys::exit(1)
+        report.failed(failure)
     }
 }
 
@@ -71,7 +62,6 @@ fn isolate_init(places: &Places) -> Result<()> {
     const FIELD: &str = "linux.namespaces";
     setsid().named(FIELD, "init")?;
     rustix::thread::set_name(c"init").named(FIELD, "init")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).named(FIELD, "init")?;
     root::make_private().named(FIELD, "init")?;
     let empty = mounts::filesystem("tmpfs", "tmpfs", ["size=4k"].into_iter(), 0, mounts::RDONLY)
         .map_err(|(_, text)| setup(FIELD, text))?;
@@ -85,8 +75,6 @@ fn isolate_init(places: &Places) -> Result<()> {
 fn prepare(config: &GuestConfig, places: &Places) -> Result<(Program, u64)> {
     setsid().named("process", "new session")?;
     umask(Mode::empty());
-    // Until exec this process holds a copy of the agent's memory: no other process may look into it.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).named("process", "protection from ptrace")?;
     sys::unshare_cgroup().named("linux.namespaces", "cgroup")?;
     name_host(config)?;
     write_sysctls(config)?;
@@ -138,15 +126,6 @@ fn sysctl_path(key: &str) -> String {
         other => other,
     };
     key.chars().map(swap).collect()
-}
-
-fn say(report: &mut UnixStream, message: &GuestMessage) {
-    let sent = frame::encode(message)
-        .map_err(|e| e.to_string())
-        .and_then(|bytes| report.write_all(&bytes).map_err(|error| cause(&error)));
-    if sent.is_err() {
-        sys::exit(1);
-    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,20 @@
 //! Makes the processes of a container, with their streams, in their cgroup and namespaces.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use drupe_protocol::{GuestConfig, IdMode};
-use rustix::fs::{Mode, OFlags};
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::dial::Dial;
 use crate::failure::{self, Named, Result};
 use crate::setup::{self, Child};
-use crate::stdio::{Direction, Relay};
 use crate::sys::Process;
-use crate::{Places, cgroup, mounts, sys};
+use crate::task::Task;
+use crate::{Places, cgroup, mounts, streams, sys};
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -23,13 +22,9 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEW
 #[derive(Debug)]
 pub(crate) struct Spawned {
     /// The process that becomes the workload.
-    pub(crate) main: Process,
+    pub(crate) main: Task,
     /// The first process of its pid namespace, when that is another one.
     pub(crate) init: Option<Process>,
-    /// Where the main process says how far it is (see [`setup`]).
-    pub(crate) report: OwnedFd,
-    /// Its streams.
-    pub(crate) relays: Vec<Relay>,
 }
 
 /// Starts to prepare a container. On failure nothing of it is left.
@@ -42,42 +37,20 @@ pub(crate) fn spawn(
     if mounts::share_path(Path::new("/"), &config.id).is_none() {
         return Err(failure::setup("id", format_args!("{:?}: not a name", config.id)));
     }
-    let (relays, streams) = connect_streams(config, dial)?;
+    let streams = streams::connect(&config.process, dial)?;
     let (ours, theirs) = UnixStream::pair().named("process", "report socket")?;
     let cgroup = cgroup::create(&places.cgroup, &config.id)
         .named("linux.cgroupsPath", format_args!("cgroup of {:?}", config.id))?;
-    let [stdin, stdout, stderr] = &streams;
-    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let child = Child { config, places, streams, report: theirs.as_fd(), configured_us };
+    let [stdin, stdout, stderr] = &streams.standard;
+    let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let child = Child { config, places, streams: standard, report: theirs.as_fd(), configured_us };
     match processes(&child, &cgroup) {
-        Ok((main, init)) => Ok(Spawned { main, init, report: ours.into(), relays }),
+        Ok((main, init)) => Ok(Spawned { main: Task::new(main, ours.into(), streams.relays), init }),
         Err(failure) => {
             cgroup::remove(&places.cgroup, &config.id);
             Err(failure)
         }
     }
-}
-
-fn connect_streams(config: &GuestConfig, dial: &dyn Dial) -> Result<(Vec<Relay>, [OwnedFd; 3])> {
-    let ports = config.process.stdio;
-    let mut relays = Vec::new();
-    let mut stream = |name: &str, port: Option<u32>, direction| {
-        let field = format!("process.stdio.{name}");
-        let Some(port) = port else {
-            let flags = OFlags::RDWR | OFlags::CLOEXEC;
-            return rustix::fs::open(c"/dev/null", flags, Mode::empty()).named(field, "\"/dev/null\"");
-        };
-        let socket = dial.dial(port).named(&field, format_args!("port {port}"))?;
-        let (relay, theirs) = Relay::new(direction, socket).named(&field, format_args!("port {port}"))?;
-        relays.push(relay);
-        Ok(theirs)
-    };
-    let streams = [
-        stream("stdin", ports.stdin, Direction::ToWorkload)?,
-        stream("stdout", ports.stdout, Direction::ToHost)?,
-        stream("stderr", ports.stderr, Direction::ToHost)?,
-    ];
-    Ok((relays, streams))
 }
 
 fn processes(child: &Child<'_>, cgroup: &OwnedFd) -> Result<(Process, Option<Process>)> {
@@ -90,12 +63,13 @@ fn processes(child: &Child<'_>, cgroup: &OwnedFd) -> Result<(Process, Option<Pro
         }
         IdMode::BehindInit => {
             let init = spawn_init(child.places, cgroup)?;
-            let main = match clone_in_namespace_of(&init, cgroup) {
+            let main = match clone_in_namespace_of(&init, NAMESPACES, cgroup) {
                 Ok(Some(main)) => main,
                 Ok(None) => child.run(),
-                Err(failure) => {
-                    end(&init);
-                    return Err(failure);
+                Err(error) => {
+                    sys::kill(&init);
+                    let _ = waitpid(Some(init.pid), WaitOptions::empty());
+                    return Err(error).named("process", "clone");
                 }
             };
             Ok((main, Some(init)))
@@ -116,19 +90,17 @@ fn spawn_init(places: &Places, cgroup: &OwnedFd) -> Result<Process> {
 }
 
 /// Makes a child of the agent in another process's pid namespace: as its parent the agent gets its exact status.
-fn clone_in_namespace_of(init: &Process, cgroup: &OwnedFd) -> Result<Option<Process>> {
-    const FIELD: &str = "linux.namespaces";
+pub(crate) fn clone_in_namespace_of(
+    other: &Process,
+    namespaces: i32,
+    cgroup: &OwnedFd,
+) -> io::Result<Option<Process>> {
     let pid_namespace = ThreadNameSpaceType::PROCESS_ID;
-    let own = pidfd_open(getpid(), PidfdFlags::empty()).named(FIELD, "pid")?;
-    move_into_thread_name_spaces(init.pidfd.as_fd(), pid_namespace).named(FIELD, "pid: enter")?;
-    let main = sys::clone_process(NAMESPACES, Some(cgroup.as_fd()));
-    if !matches!(main, Ok(None)) {
-        move_into_thread_name_spaces(own.as_fd(), pid_namespace).named(FIELD, "pid: leave")?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    move_into_thread_name_spaces(other.pidfd.as_fd(), pid_namespace)?;
+    let child = sys::clone_process(namespaces, Some(cgroup.as_fd()));
+    if !matches!(child, Ok(None)) {
+        move_into_thread_name_spaces(own.as_fd(), pid_namespace)?;
     }
-    main.named("process", "clone")
-}
-
-fn end(process: &Process) {
-    let _ = sys::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
-    let _ = rustix::process::waitpid(Some(process.pid), rustix::process::WaitOptions::empty());
+    child
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use drupe_protocol::{ExitStatus, GuestConfig, GuestMessage, HostMessage};
+use drupe_protocol::{ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, Process};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, set_dumpable_behavior};
 
-use crate::container::Container;
+use crate::container::{Container, Reaped};
 use crate::dial::Dial;
 use crate::failure::{Result, setup};
 use crate::link::{Link, LinkError};
-use crate::{Places, cgroup, clock, spawn, sys};
+use crate::{Places, cgroup, clock, exec, spawn, sys};
 
 /// Why the agent stopped.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ impl<D: Dial> Agent<D> {
     /// # Errors
     /// Signals could not be blocked.
     pub fn new(stream: OwnedFd, dial: D, places: Places) -> Result<Self, ServeError> {
+        // Every child is a copy of this process until its exec, and seen by the container that it joins.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|error| ServeError::System("protection from ptrace", error.into()))?;
         sys::block_signals().map_err(|error| ServeError::System("signal mask", error))?;
         let children = sys::child_signalfd().map_err(|error| ServeError::System("signalfd", error))?;
         Ok(Self { link: Link::new(stream), dial, places, children, containers: BTreeMap::new() })
@@ -96,12 +99,11 @@ impl<D: Dial> Agent<D> {
         }
         let cgroups = &self.places.cgroup;
         self.containers.retain(|id, container| {
-            let last = container.last_message();
-            let ended = last.is_some();
+            // "Nothing of it is left" when the host is told.
+            let ended = container.ended(&mut messages);
             if ended {
                 cgroup::remove(cgroups, id);
             }
-            messages.extend(last);
             !ended
         });
         let mut requests = Vec::new();
@@ -136,22 +138,24 @@ impl<D: Dial> Agent<D> {
                     messages.push(GuestMessage::Failed { container: config.id, failure });
                 }
             }
-            HostMessage::Start { container, .. } => match self.containers.get_mut(&container) {
-                Some(found) => found.start(),
+            HostMessage::Start { ref container, .. } => match self.containers.get_mut(container) {
+                Some(found) => found.start(&request),
                 None => {
-                    let failure = setup("id", format_args!("{container:?}: no such container"));
-                    messages.push(GuestMessage::Failed { container, failure });
+                    let failure = no_such(container);
+                    messages.push(GuestMessage::Failed { container: container.clone(), failure });
                 }
             },
-            HostMessage::Signal { container, signal, .. } => {
+            HostMessage::Signal { container, target, signal } => {
                 if let Some(found) = self.containers.get(&container) {
-                    found.signal(signal);
+                    found.signal(target, signal);
                 }
             }
-            HostMessage::Exec { .. }
-            | HostMessage::Resize { .. }
-            | HostMessage::Ask { .. }
-            | HostMessage::Clock { .. } => {}
+            HostMessage::Exec { container, exec, process } => {
+                if let Err(failure) = self.exec(&container, exec, &process) {
+                    messages.push(GuestMessage::ExecFailed { container, exec, failure });
+                }
+            }
+            HostMessage::Resize { .. } | HostMessage::Ask { .. } | HostMessage::Clock { .. } => {}
         }
     }
 
@@ -160,7 +164,15 @@ impl<D: Dial> Agent<D> {
             return Err(setup("id", format_args!("{:?}: exists", config.id)));
         }
         let spawned = spawn::spawn(config, &self.places, &self.dial, configured_us)?;
-        self.containers.insert(config.id.clone(), Container::new(config.id.clone(), spawned));
+        let container = Container::new(config.id.clone(), spawned, config.namespaces.clone());
+        self.containers.insert(config.id.clone(), container);
+        Ok(())
+    }
+
+    fn exec(&mut self, container: &str, exec: u32, process: &Process) -> Result<()> {
+        let found = self.containers.get_mut(container).ok_or_else(|| no_such(container))?;
+        let task = exec::spawn(found.home(exec)?, process, &self.places, &self.dial)?;
+        found.add(exec, task);
         Ok(())
     }
 
@@ -177,10 +189,12 @@ impl<D: Dial> Agent<D> {
 
     fn note_end(&mut self, pid: Pid, status: ExitStatus, messages: &mut Vec<GuestMessage>) {
         for (id, container) in &mut self.containers {
-            if container.reaped(pid, status, messages) {
-                cgroup::kill(&self.places.cgroup, id);
-                return;
+            match container.reaped(pid, status, messages) {
+                Reaped::Foreign => continue,
+                Reaped::Exec => {}
+                Reaped::Container => cgroup::kill(&self.places.cgroup, id),
             }
+            return;
         }
     }
 }
@@ -192,6 +206,10 @@ impl<D> std::fmt::Debug for Agent<D> {
             .field("containers", &self.containers)
             .finish_non_exhaustive()
     }
+}
+
+fn no_such(container: &str) -> Failure {
+    setup("id", format_args!("{container:?}: no such container"))
 }
 
 fn exit_status(status: WaitStatus) -> Option<ExitStatus> {

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulong};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::process::Pid;
@@ -86,6 +86,11 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0 as c_uint)
     })
     .map(drop)
+}
+
+/// Ends a process, if it still exists.
+pub(crate) fn kill(process: &Process) {
+    let _ = send_signal(process.pidfd.as_fd(), libc::SIGKILL);
 }
 
 /// Blocks every signal but those that report a fault of the program itself.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
     Capabilities, ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, MountConfig, MountSource,
-    Process, RecursiveAttributes, RootConfig,
+    Process, RecursiveAttributes, RootConfig, SignalTarget,
 };
 use tempfile::TempDir;
 
@@ -232,6 +232,54 @@ impl Host {
         }
     }
 
+    /// Configures and starts a container.
+    pub(crate) fn run(&mut self, config: &GuestConfig) {
+        self.configure(config).unwrap();
+        self.start(&config.id).unwrap();
+    }
+
+    pub(crate) fn signal(&mut self, container: &str, target: SignalTarget, signal: i32) {
+        self.send(&HostMessage::Signal { container: container.into(), target, signal });
+    }
+
+    /// Starts an exec; returns its pid in the agent's namespace.
+    pub(crate) fn exec_start(&mut self, id: &str, exec: u32, process: Process) -> Result<i32, Failure> {
+        self.send(&HostMessage::Exec { container: id.into(), exec, process: Box::new(process) });
+        match self.receive() {
+            GuestMessage::ExecStarted { container, exec: started, pid } => {
+                assert_eq!((container.as_str(), started), (id, exec));
+                Ok(pid)
+            }
+            GuestMessage::ExecFailed { container, exec: failed, failure } => {
+                assert_eq!((container.as_str(), failed), (id, exec));
+                Err(failure)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn exec_exited(&mut self, id: &str, exec: u32) -> ExitStatus {
+        match self.receive() {
+            GuestMessage::ExecExited { container, exec: ended, status } => {
+                assert_eq!((container.as_str(), ended), (id, exec));
+                status
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Runs an exec to its end, with stdout and stderr.
+    pub(crate) fn exec(&mut self, id: &str, exec: u32, mut process: Process) -> Result<Outcome, Failure> {
+        let (port, stdout) = self.listen();
+        process.stdio.stdout = Some(port);
+        let (port, stderr) = self.listen();
+        process.stdio.stderr = Some(port);
+        let (stdout, stderr) = (collect(stdout), collect(stderr));
+        self.exec_start(id, exec, process)?;
+        let status = self.exec_exited(id, exec);
+        Ok(Outcome { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
     /// Runs a container to its end, with stdout and stderr.
     pub(crate) fn try_run(&mut self, mut config: GuestConfig) -> Result<Outcome, Failure> {
         let (port, stdout) = self.listen();
@@ -243,7 +291,6 @@ impl Host {
         self.configure(&config)?;
         self.start(&config.id)?;
         let status = self.exited(&config.id);
-        let text = |bytes: JoinHandle<Vec<u8>>| String::from_utf8_lossy(&bytes.join().unwrap()).into_owned();
         Ok(Outcome { status, stdout: text(stdout), stderr: text(stderr) })
     }
 
@@ -262,6 +309,10 @@ impl Drop for Host {
         let _ = fs::remove_dir(self.cgroup.join("drupe"));
         let _ = fs::remove_dir(&self.cgroup);
     }
+}
+
+fn text(bytes: JoinHandle<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&bytes.join().unwrap()).into_owned()
 }
 
 fn collect(listener: UnixListener) -> JoinHandle<Vec<u8>> {

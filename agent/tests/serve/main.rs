@@ -4,6 +4,7 @@
 //! Needs root and a static busybox; a test that lacks what it needs says so and counts as ignored. This executable
 //! is both sides: called with `--agent` it is the agent, as PID 1 of its own namespaces.
 
+mod execs;
 mod files;
 mod host;
 mod identity;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     if let Some(reason) = &missing {
         eprintln!("skipped, all tests of agent/tests/serve: {reason}");
     }
-    let tests = [files::TESTS, identity::TESTS, status::TESTS, streams::TESTS].concat();
+    let tests = [execs::TESTS, files::TESTS, identity::TESTS, status::TESTS, streams::TESTS].concat();
     for (name, test) in tests {
         let test = move || -> Result<(), Failed> {
             test();

@@ -1,0 +1,94 @@
+//! One more process in a container that runs: born in its cgroup and pid namespace, then joined to the others.
+//!
+//! The container's processes can see the child from its birth. It is a copy of the agent until its exec, so the
+//! agent is not dumpable ([`crate::Agent::new`]), nor is any copy: nobody without `CAP_SYS_PTRACE` over the guest
+//! looks into it. It uses the agent's /proc before it joins, and none afterwards: the container's is not trusted.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use drupe_protocol::{Namespaces, Process};
+use rustix::process::setsid;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::dial::Dial;
+use crate::failure::{Named, Result};
+use crate::process;
+use crate::report::Report;
+use crate::task::Task;
+use crate::{Places, cgroup, clock, spawn, streams, sys};
+
+/// The container that an exec is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home<'a> {
+    pub(crate) id: &'a str,
+    /// Its main process, whose namespaces are joined.
+    pub(crate) main: &'a sys::Process,
+    pub(crate) namespaces: &'a Namespaces,
+}
+
+/// Starts to prepare a process. On failure nothing of it is left.
+pub(crate) fn spawn(home: Home<'_>, process: &Process, places: &Places, dial: &dyn Dial) -> Result<Task> {
+    let asked_us = clock::now_us();
+    let streams = streams::connect(process, dial)?;
+    let (ours, theirs) = UnixStream::pair().named("process", "report socket")?;
+    let child = birth(home, places)?;
+    let Some(child) = child else {
+        let [stdin, stdout, stderr] = &streams.standard;
+        let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        run(home, process, standard, theirs.as_fd(), asked_us)
+    };
+    Ok(Task::new(child, ours.into(), streams.relays))
+}
+
+/// Makes the child where the container's processes may be. `None` in the child.
+fn birth(home: Home<'_>, places: &Places) -> Result<Option<sys::Process>> {
+    const FIELD: &str = "linux.cgroupsPath";
+    let what = format!("cgroup of {:?}", home.id);
+    let own = cgroup::open(&places.cgroup, home.id).named(FIELD, &what)?;
+    let mut child = spawn::clone_in_namespace_of(home.main, 0, &own);
+    if child.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)) {
+        // With controllers for the cgroups that the container made below it, it can hold no process itself.
+        let inner = cgroup::open_of_process(&places.cgroup, home.id, home.main.pid).named(FIELD, &what)?;
+        child = spawn::clone_in_namespace_of(home.main, 0, &inner);
+    }
+    child.named("process", format_args!("clone in the container {:?}", home.id))
+}
+
+/// The child's life: joins the container, reports, executes the program.
+fn run(
+    home: Home<'_>,
+    process: &Process,
+    standard: [BorrowedFd<'_>; 3],
+    report: BorrowedFd<'_>,
+    asked_us: u64,
+) -> ! {
+    let joined = join(home, process);
+    let Ok(report) = sys::keep_only(standard, report) else { sys::exit(1) };
+    let mut report = Report::new(report, home.id);
+    let failure = match joined.and_then(|()| process::become_process(process)) {
+        Ok(program) => {
+            report.ready(asked_us, clock::now_us());
+            process::execute(&program)
+        }
+        Err(failure) => failure,
+    };
+    report.failed(failure)
+}
+
+fn join(home: Home<'_>, process: &Process) -> Result<()> {
+    setsid().named("process", "new session")?;
+    let score = process.oom_score_adj.unwrap_or(0);
+    fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    namespaces.set(ThreadNameSpaceType::USER, home.namespaces.user.is_some());
+    namespaces.set(ThreadNameSpaceType::TIME, home.namespaces.time.is_some());
+    // The root and the working directory become the container's with its mount namespace.
+    move_into_thread_name_spaces(home.main.pidfd.as_fd(), namespaces)
+        .named("linux.namespaces", "namespaces of the container")
+}
