@@ -1,9 +1,149 @@
-//! `drupe features`
+//! `drupe features`: what drupe can do, from the tables that decide it.
 
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::bundle::SPEC_VERSION;
 use crate::cli::{FeaturesArgs, GlobalArgs};
+use crate::plan::support::{FIELDS, Support, support};
+use crate::plan::{capability_names, mount_option_names, namespace_names};
 
 use super::Failure;
 
+/// The features document of the specification (features.md).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: Vec<&'static str>,
+    mount_options: Vec<String>,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, String>,
+    /// Annotations that change what drupe does. None does.
+    potentially_unsafe_config_annotations: [&'static str; 0],
+}
+
+/// Its part for Linux (features-linux.md).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: Vec<&'static str>,
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Enabled,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+/// Prints the document.
 pub(crate) fn features(_global: &GlobalArgs, _args: &FeaturesArgs) -> Result<u8, Failure> {
-    Err(Failure::with_status("features: not available in this build", 1))
+    let mut text = serde_json::to_string_pretty(&document())?;
+    text.push('\n');
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}
+
+fn document() -> Features {
+    let hooks = FIELDS.iter().filter(|(_, support)| *support == Support::Applied);
+    let hooks = hooks.filter_map(|(field, _)| field.strip_prefix("hooks.")).collect();
+    let has_cgroups = applied("linux.cgroupsPath").enabled;
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: SPEC_VERSION,
+        hooks,
+        mount_options: mount_option_names(),
+        linux: Linux {
+            namespaces: namespace_names(),
+            capabilities: capability_names(),
+            cgroup: Cgroup {
+                v1: has_cgroups,
+                v2: has_cgroups,
+                systemd: has_cgroups,
+                systemd_user: has_cgroups,
+                rdma: applied("linux.resources.rdma").enabled,
+            },
+            seccomp: applied("linux.seccomp"),
+            apparmor: applied("process.apparmorProfile"),
+            selinux: applied("process.selinuxLabel"),
+            intel_rdt: applied("linux.intelRdt"),
+            mount_extensions: MountExtensions { idmap: applied("mounts[].uidMappings") },
+            net_devices: applied("linux.netDevices"),
+        },
+        annotations: BTreeMap::from([
+            ("drupe.isolation", "kvm".to_owned()),
+            ("drupe.protocol", drupe_protocol::VERSION.to_string()),
+            ("drupe.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ]),
+        potentially_unsafe_config_annotations: [],
+    }
+}
+
+/// Whether a field of config.json is applied.
+fn applied(field: &str) -> Enabled {
+    Enabled { enabled: support(field) == Some(Support::Applied) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_promised_is_done() {
+        let document = serde_json::to_value(document()).unwrap();
+        let options = document["mountOptions"].as_array().unwrap();
+        assert!(options.contains(&json!("ro")) && options.contains(&json!("rro")));
+        let capabilities = document["linux"]["capabilities"].as_array().unwrap();
+        assert!(capabilities.contains(&json!("CAP_CHECKPOINT_RESTORE")) && capabilities.len() == 41);
+        for name in ["cgroup", "ipc", "mount", "network", "pid", "uts"] {
+            assert!(document["linux"]["namespaces"].as_array().unwrap().contains(&json!(name)), "{name}");
+        }
+        for hook in document["hooks"].as_array().unwrap() {
+            assert_eq!(support(&format!("hooks.{}", hook.as_str().unwrap())), Some(Support::Applied));
+        }
+    }
+
+    #[test]
+    fn every_name_is_one_of_the_specification() {
+        let document = serde_json::to_value(document()).unwrap();
+        let names: Vec<_> = document.as_object().unwrap().keys().cloned().collect();
+        let expected = [
+            "annotations",
+            "hooks",
+            "linux",
+            "mountOptions",
+            "ociVersionMax",
+            "ociVersionMin",
+            "potentiallyUnsafeConfigAnnotations",
+        ];
+        assert_eq!(names, expected);
+        assert!(document["linux"]["mountExtensions"]["idmap"]["enabled"].is_boolean());
+    }
 }

@@ -4,6 +4,7 @@
 //! `tests/goldens` show exactly what a config.json turns into.
 
 mod mounts;
+mod names;
 mod options;
 mod process;
 mod resources;
@@ -17,6 +18,8 @@ use drupe_vmm::MachineConfig;
 use crate::bundle::{Bundle, FieldError};
 use crate::id::ContainerId;
 use support::Warning;
+
+pub(crate) use names::{capability_names, mount_option_names, namespace_names};
 
 /// What a bundle turns into.
 #[derive(Clone, Debug, PartialEq, Eq)]

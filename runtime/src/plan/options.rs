@@ -110,6 +110,13 @@ fn meaning(option: &str) -> Option<Meaning> {
     MEANINGS.iter().find(|(known, _)| *known == name).map(|&(_, meaning)| meaning)
 }
 
+/// The names of the options that are not refused, with their recursive forms.
+pub(crate) fn names() -> Vec<String> {
+    let plain = MEANINGS.iter().filter(|(_, meaning)| !matches!(meaning, Refused(_)));
+    let plain = plain.map(|(name, _)| (*name).to_owned());
+    plain.chain(RECURSIVE_FORMS.iter().map(|name| format!("r{name}"))).collect()
+}
+
 /// Sorts options; a later one overrides an earlier one. The error names the option by its place.
 pub(crate) fn parse(options: &[String]) -> Result<MountOptions, (usize, Problem)> {
     let mut parsed = MountOptions::default();
