@@ -24,6 +24,7 @@ mod monitor;
 #[allow(dead_code, reason = "for the verbs that make processes")]
 mod pid_file;
 pub mod plan;
+pub mod resources;
 #[allow(dead_code, reason = "for kill")]
 mod signal_name;
 mod stage;

@@ -110,6 +110,9 @@ pub enum Problem {
     /// A list of processors.
     #[error("not a list of processors such as 0-3,5")]
     CpuList,
+    /// A value outside of what it may be, which the text says.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// A number below its minimum.
     #[error("below the minimum of {0}")]
     TooSmall(u64),
