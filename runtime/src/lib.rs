@@ -15,6 +15,10 @@ mod arch;
 pub mod bundle;
 pub mod cli;
 mod commands;
+#[allow(dead_code, reason = "create, run and exec take it up")]
+mod console;
+#[allow(dead_code, reason = "create, run and exec take it up")]
+mod descriptors;
 mod files;
 mod id;
 mod image;

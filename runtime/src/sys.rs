@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Makes a detached mount tree private and takes device nodes away from it, and writing if `readonly`: for
 /// every mount in the tree, so that none below the first escapes.
@@ -38,6 +38,25 @@ pub(crate) fn signalfd(signals: &libc::sigset_t) -> io::Result<File> {
     }
     // SAFETY: the call returned a new file descriptor that nothing else owns.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Whether this process was started with a descriptor of this number: those that it opened are closed on exec.
+pub(crate) fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: fcntl(2) with F_GETFD touches no memory, and fails for a number that is not open.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Another descriptor for the same, closed on exec and none of the first few.
+pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    const ABOVE: RawFd = 10;
+    // SAFETY: fcntl(2) with F_DUPFD_CLOEXEC touches no memory, and fails for a number that is not open.
+    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, ABOVE) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned a new file descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

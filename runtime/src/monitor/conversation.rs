@@ -31,6 +31,8 @@ pub(crate) enum ConversationError {
     Unexpected { message: &'static str, expected: &'static str },
     #[error("the guest's agent sent {message} for a container {container:?} that it does not have")]
     Stranger { message: &'static str, container: String },
+    #[error("the guest's agent sent {message} with the number {number}, which is not in turn")]
+    UnknownTask { message: &'static str, number: u32 },
     #[error("config.json: {}: {}", .0.field, .0.message)]
     Failed(Failure),
     #[error(

@@ -5,8 +5,11 @@
 mod control;
 mod conversation;
 mod signals;
+#[allow(dead_code, reason = "terminals and execs come with the control socket")]
 mod stdio;
 mod supervisor;
+#[allow(dead_code, reason = "exec and the questions come with the control socket")]
+mod tasks;
 mod timer;
 
 use std::cell::RefCell;
@@ -23,11 +26,15 @@ use crate::files::Files;
 use crate::kvm::KvmError;
 use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
+use stdio::{StreamFds, Streams};
 use supervisor::{HELLO_TIMEOUT, Record, Supervisor};
 use timer::Timer;
 
 pub(crate) use signals::Signals;
 pub(crate) use supervisor::Ending;
+
+/// The first port of the main process's streams; the plan has the same.
+const FIRST_STREAM_PORT: u32 = CONTROL_PORT + 1;
 
 /// Why a container could not be run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +87,11 @@ pub(crate) fn run(
     started: Box<dyn FnMut()>,
 ) -> Result<Ending, MonitorError> {
     let (control, control_port) = control::channel()?;
-    let (stdio_ports, outputs) = stdio::ports(&guest.process.stdio)?;
+    let mut guest = guest;
+    let Streams { ports, outputs } =
+        stdio::open(StreamFds::inherited()?, FIRST_STREAM_PORT, &mut guest.process)?;
     let control_port: Box<dyn HostPort> = Box::new(control_port);
-    let ports = std::iter::once((CONTROL_PORT, control_port)).chain(stdio_ports).collect();
+    let ports = std::iter::once((CONTROL_PORT, control_port)).chain(ports).collect();
     let kernel = files.kernel.path.clone();
     let machine = Machine::build(machine, machine_files(machine, files, ports))
         .map_err(|error| MonitorError::of_build(error, kernel))?;

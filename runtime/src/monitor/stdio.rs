@@ -1,15 +1,18 @@
-//! The workload's standard streams: each is one vsock connection, joined to a descriptor of this process. The
-//! bytes pass through the vsock device alone, which keeps order, back-pressure and ends.
+//! The streams of a process: each is one vsock connection, joined to a descriptor of this process. The bytes
+//! pass through the vsock device alone, which keeps order, back-pressure and ends.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use drupe_protocol::StdioPorts;
+use drupe_protocol::{Descriptor, Process, StdioPorts, WindowSize};
 use drupe_vmm::{HostPort, HostStream};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::console;
+use crate::descriptors::PassedFd;
 
 /// The guest has not connected the stream.
 const IDLE: u8 = 0;
@@ -18,10 +21,142 @@ const OPEN: u8 = 1;
 /// The stream has ended, and all of it was written.
 const CLOSED: u8 = 2;
 
-/// The two output streams, as far as the end of the container depends on them.
+/// How many ports a process has at most, without those of its descriptors.
+const STREAM_PORTS: u32 = 4;
+
+/// The host's side of what a process reads and writes.
+#[derive(Debug, Default)]
+pub(crate) struct StreamFds {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    /// Instead of the three.
+    pub(crate) terminal: Option<TerminalFds>,
+    /// Beside them.
+    pub(crate) others: Vec<PassedFd>,
+}
+
+/// The host's side of a terminal. Both are often the same one.
+#[derive(Debug)]
+pub(crate) struct TerminalFds {
+    pub(crate) input: OwnedFd,
+    pub(crate) output: OwnedFd,
+}
+
+impl StreamFds {
+    /// The three streams of this process. Descriptors 0 to 2 are open: Rust's start-up puts /dev/null where they
+    /// are not.
+    pub(crate) fn inherited() -> io::Result<Self> {
+        let duplicate = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map(Some);
+        Ok(Self {
+            stdin: duplicate(io::stdin().as_fd())?,
+            stdout: duplicate(io::stdout().as_fd())?,
+            stderr: duplicate(io::stderr().as_fd())?,
+            ..Self::default()
+        })
+    }
+
+    /// This process's input and output as a terminal.
+    pub(crate) fn inherited_terminal() -> io::Result<Self> {
+        let terminal = TerminalFds {
+            input: io::stdin().as_fd().try_clone_to_owned()?,
+            output: io::stdout().as_fd().try_clone_to_owned()?,
+        };
+        Ok(Self { terminal: Some(terminal), ..Self::default() })
+    }
+
+    /// How many ports they take.
+    pub(crate) fn ports(&self) -> u32 {
+        STREAM_PORTS.saturating_add(u32::try_from(self.others.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A port and what listens on it.
+pub(crate) type Port = (u32, Box<dyn HostPort>);
+
+/// The streams of a process, ready for the guest to connect.
+pub(crate) struct Streams {
+    /// What listens for them.
+    pub(crate) ports: Vec<Port>,
+    /// What the end of the process depends on.
+    pub(crate) outputs: Arc<Outputs>,
+}
+
+/// Makes the ports of a process's streams, from `first` on, and tells the process of them.
+pub(crate) fn open(fds: StreamFds, first: u32, process: &mut Process) -> io::Result<Streams> {
+    let mut made = Builder { next: first, ports: Vec::new(), outputs: Vec::new() };
+    let stdin = made.add(fds.stdin, None)?;
+    let stdout = made.add(None, fds.stdout)?;
+    let stderr = made.add(None, fds.stderr)?;
+    let (input, output) = fds.terminal.map(|terminal| (terminal.input, terminal.output)).unzip();
+    let has_terminal = output.is_some();
+    let terminal = made.add(input, output)?;
+    process.stdio = StdioPorts { stdin, stdout, stderr, terminal };
+    process.descriptors = Vec::new();
+    for PassedFd { number, fd, read, write } in fds.others {
+        // The guest's writing end is our output, and what it reads is our input.
+        let input = if read { Some(fd.try_clone()?) } else { None };
+        if let Some(port) = made.add(input, write.then_some(fd))? {
+            process.descriptors.push(Descriptor { fd: number, port, read, write });
+        }
+    }
+    let Builder { ports, outputs, .. } = made;
+    let changed = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
+    let outputs = Arc::new(Outputs { outputs, has_terminal, changed });
+    let listen = |(port, stream, output)| -> Port {
+        (port, Box::new(StreamPort { stream: Some(stream), output, outputs: Arc::clone(&outputs) }))
+    };
+    Ok(Streams { ports: ports.into_iter().map(listen).collect(), outputs })
+}
+
+/// Streams while they are numbered.
+struct Builder {
+    next: u32,
+    ports: Vec<(u32, HostStream, Option<usize>)>,
+    outputs: Vec<Output>,
+}
+
+impl Builder {
+    /// The next port, whether there is a stream for it or not: so each stream always has the same.
+    fn add(&mut self, input: Option<OwnedFd>, output: Option<OwnedFd>) -> io::Result<Option<u32>> {
+        let port = self.next;
+        self.next = self.next.saturating_add(1);
+        if input.is_none() && output.is_none() {
+            return Ok(None);
+        }
+        let watched = output.as_ref().map(OwnedFd::try_clone).transpose()?;
+        let index = watched.map(|fd| {
+            self.outputs.push(Output { state: AtomicU8::new(IDLE), fd: Mutex::new(Some(fd)) });
+            self.outputs.len() - 1
+        });
+        self.ports.push((port, HostStream { input, output }, index));
+        Ok(Some(port))
+    }
+}
+
+/// One stream that the guest writes.
+#[derive(Debug)]
+struct Output {
+    state: AtomicU8,
+    /// Where it goes; closed with it.
+    fd: Mutex<Option<OwnedFd>>,
+}
+
+impl Output {
+    fn is_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OPEN
+    }
+
+    fn with_fd<T>(&self, f: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
+    }
+}
+
+/// The output streams of a process, as far as its end depends on them.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    states: [AtomicU8; 2],
+    outputs: Vec<Output>,
+    has_terminal: bool,
     changed: EventFd,
 }
 
@@ -34,15 +169,25 @@ impl Outputs {
     /// Whether nothing more can come: a stream that the guest never connected has nothing to say after the
     /// exit of its process.
     pub(crate) fn are_complete(&self) -> bool {
-        self.states.iter().all(|state| state.load(Ordering::Acquire) != OPEN)
+        !self.outputs.iter().any(Output::is_open)
     }
 
     /// Whether an open stream waits for who reads from us, not for the guest.
     pub(crate) fn wait_for_reader(&self) -> bool {
-        let (stdout, stderr) = (io::stdout(), io::stderr());
-        let descriptors = [stdout.as_fd(), stderr.as_fd()];
-        let open = |state: &AtomicU8| state.load(Ordering::Acquire) == OPEN;
-        self.states.iter().zip(descriptors).any(|(state, fd)| open(state) && !is_writable(fd))
+        let waits = |output: &Output| output.with_fd(|fd| !is_writable(fd.as_fd())).unwrap_or(false);
+        self.outputs.iter().any(|output| output.is_open() && waits(output))
+    }
+
+    /// Whether the process has a terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.has_terminal
+    }
+
+    /// The size of the process's terminal on the host.
+    pub(crate) fn window_size(&self) -> Option<WindowSize> {
+        // It is the first output: a process with a terminal has no other streams before it.
+        let terminal = self.outputs.first().filter(|_| self.has_terminal)?;
+        terminal.with_fd(|fd| console::window_size(fd.as_fd()))?
     }
 }
 
@@ -53,25 +198,28 @@ fn is_writable(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// What listens on the port of one stream: the agent connects once.
-struct StdioPort {
+struct StreamPort {
     stream: Option<HostStream>,
-    /// The stream's place in [`Outputs::states`], if it is an output.
-    output: Option<(usize, Arc<Outputs>)>,
+    /// The stream's place in [`Outputs::outputs`], if it is an output.
+    output: Option<usize>,
+    outputs: Arc<Outputs>,
 }
 
-impl StdioPort {
+impl StreamPort {
+    fn output(&self) -> Option<&Output> {
+        self.outputs.outputs.get(self.output?)
+    }
+
     fn set(&self, state: u8) {
-        if let Some((index, outputs)) = &self.output {
-            if let Some(place) = outputs.states.get(*index) {
-                place.store(state, Ordering::Release);
-            }
+        if let Some(output) = self.output() {
+            output.state.store(state, Ordering::Release);
             // An eventfd's write fails only when its counter is full, and then it is readable anyway.
-            let _ = outputs.changed.write(1);
+            let _ = self.outputs.changed.write(1);
         }
     }
 }
 
-impl HostPort for StdioPort {
+impl HostPort for StreamPort {
     fn connect(&mut self, _guest_port: u32) -> Option<HostStream> {
         let stream = self.stream.take()?;
         self.set(OPEN);
@@ -79,47 +227,36 @@ impl HostPort for StdioPort {
     }
 
     fn closed(&mut self, _guest_port: u32) {
+        if let Some(output) = self.output() {
+            output.fd.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
         self.set(CLOSED);
     }
 }
 
-/// A port and what listens on it.
-pub(crate) type Port = (u32, Box<dyn HostPort>);
-
-/// Makes the ports of the streams. Descriptors 0 to 2 are open: Rust's start-up puts /dev/null where they are not.
-pub(crate) fn ports(ports: &StdioPorts) -> io::Result<(Vec<Port>, Arc<Outputs>)> {
-    let outputs = Arc::new(Outputs {
-        states: [AtomicU8::new(IDLE), AtomicU8::new(IDLE)],
-        changed: EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?,
-    });
-    let duplicate = |fd: BorrowedFd<'_>| -> io::Result<Option<OwnedFd>> { fd.try_clone_to_owned().map(Some) };
-    let mut made: Vec<Port> = Vec::new();
-    if let Some(port) = ports.stdin {
-        let stream = HostStream { input: duplicate(io::stdin().as_fd())?, output: None };
-        made.push((port, Box::new(StdioPort { stream: Some(stream), output: None })));
-    }
-    let output_ports =
-        [(ports.stdout, duplicate(io::stdout().as_fd())?), (ports.stderr, duplicate(io::stderr().as_fd())?)];
-    for (index, (port, output)) in output_ports.into_iter().enumerate() {
-        if let Some(port) = port {
-            let stream = HostStream { input: None, output };
-            let output = Some((index, Arc::clone(&outputs)));
-            made.push((port, Box::new(StdioPort { stream: Some(stream), output })));
-        }
-    }
-    Ok((made, outputs))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Read;
+
     use super::*;
+
+    fn null() -> Option<OwnedFd> {
+        Some(File::options().read(true).write(true).open("/dev/null").unwrap().into())
+    }
+
+    fn three() -> StreamFds {
+        StreamFds { stdin: null(), stdout: null(), stderr: null(), ..StreamFds::default() }
+    }
 
     #[test]
     fn each_stream_is_connected_once_and_its_end_is_told() {
-        let all = StdioPorts { stdin: Some(1), stdout: Some(2), stderr: Some(3), terminal: None };
-        let (mut made, outputs) = ports(&all).unwrap();
+        let mut process = Process::default();
+        let Streams { ports: mut made, outputs } = open(three(), 1, &mut process).unwrap();
+        let expected = StdioPorts { stdin: Some(1), stdout: Some(2), stderr: Some(3), terminal: None };
+        assert_eq!(process.stdio, expected);
         assert_eq!(made.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [1, 2, 3]);
-        assert!(outputs.are_complete());
+        assert!(outputs.are_complete() && !outputs.has_terminal() && outputs.window_size().is_none());
         for (port, listener) in &mut made {
             let stream = listener.connect(9).unwrap();
             assert_eq!((stream.input.is_some(), stream.output.is_some()), (*port == 1, *port != 1));
@@ -134,7 +271,48 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_are_not_asked_for_have_no_port() {
-        assert!(ports(&StdioPorts::default()).unwrap().0.is_empty());
+    fn streams_that_are_not_there_have_no_port() {
+        let mut process = Process::default();
+        assert!(open(StreamFds::default(), 1, &mut process).unwrap().ports.is_empty());
+        assert_eq!((process.stdio, process.descriptors.len()), (StdioPorts::default(), 0));
+    }
+
+    #[test]
+    fn the_reader_of_a_stream_sees_its_end_when_the_guest_ends_it() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let fds = StreamFds { stdout: Some(writer.into()), ..StreamFds::default() };
+        let mut made = open(fds, 1, &mut Process::default()).unwrap();
+        let (_, port) = made.ports.first_mut().unwrap();
+        drop(port.connect(1).unwrap());
+        port.closed(1);
+        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_terminal_goes_both_ways_and_descriptors_as_they_are_open() {
+        let passed = |number, read, write| PassedFd { number, fd: null().unwrap(), read, write };
+        let fds = StreamFds {
+            terminal: Some(TerminalFds { input: null().unwrap(), output: null().unwrap() }),
+            others: vec![passed(3, true, false), passed(4, false, true), passed(5, true, true)],
+            ..StreamFds::default()
+        };
+        assert_eq!(fds.ports(), 7);
+        let mut process = Process::default();
+        let mut made = open(fds, 10, &mut process).unwrap();
+        assert_eq!(process.stdio, StdioPorts { terminal: Some(13), ..StdioPorts::default() });
+        let expected = [(3, 14, true, false), (4, 15, false, true), (5, 16, true, true)];
+        let told = process.descriptors.iter().map(|d| (d.fd, d.port, d.read, d.write));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        let ways = [(13, (true, true)), (14, (true, false)), (15, (false, true)), (16, (true, true))];
+        for ((port, listener), way) in made.ports.iter_mut().zip(ways) {
+            let stream = listener.connect(1).unwrap();
+            assert_eq!((*port, (stream.input.is_some(), stream.output.is_some())), way);
+        }
+        assert!(made.outputs.has_terminal());
+        for (_, listener) in &mut made.ports {
+            assert!(!made.outputs.are_complete());
+            listener.closed(1);
+        }
+        assert!(made.outputs.are_complete());
     }
 }

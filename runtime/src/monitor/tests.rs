@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
@@ -45,8 +46,12 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let (control, control_port) = control::channel().unwrap();
-        let config = guest_config();
-        let (stdio, outputs) = stdio::ports(&config.process.stdio).unwrap();
+        let mut config = guest_config();
+        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+        let duplicate = |fd: &dyn AsFd| Some(fd.as_fd().try_clone_to_owned().unwrap());
+        let fds =
+            StreamFds { stdout: duplicate(&stdout), stderr: duplicate(&stderr), ..StreamFds::default() };
+        let Streams { ports: stdio, outputs } = stdio::open(fds, 1, &mut config.process).unwrap();
         let (signals, signal_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         let record = Rc::new(RefCell::new(Record { stages: Stages::begin(), status: None, result: None }));
         let (started, stopped) = (Rc::new(RefCell::new(0)), Rc::new(RefCell::new(0)));
@@ -257,7 +262,8 @@ fn another_version_or_build_is_refused_with_both_named() {
     scene.send(&GuestMessage::Hello { version: 999, build: BUILD.into(), pid1_us: 0, now_us: 0 });
     let (line, status) = scene.error();
     assert_eq!(status, 1);
-    assert!(line.contains("speaks version 999 of the protocol and drupe speaks 1"), "{line}");
+    let expected = format!("speaks version 999 of the protocol and drupe speaks {VERSION}");
+    assert!(line.contains(&expected), "{line}");
     assert_eq!(scene.received(), []);
 
     let mut scene = Scene::connected();
