@@ -4,12 +4,12 @@
 
 mod control;
 mod conversation;
+#[allow(dead_code, reason = "exec and the questions come with the control socket")]
+mod pending;
 mod signals;
 #[allow(dead_code, reason = "terminals and execs come with the control socket")]
 mod stdio;
 mod supervisor;
-#[allow(dead_code, reason = "exec and the questions come with the control socket")]
-mod tasks;
 mod timer;
 
 use std::cell::RefCell;
