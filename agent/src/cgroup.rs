@@ -2,14 +2,21 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::sys;
 
 const PARENT: &str = "drupe";
+
+/// The cgroup of a container.
+pub(crate) fn path(root: &Path, id: &str) -> PathBuf {
+    root.join(PARENT).join(id)
+}
 
 /// Makes every controller of the kernel available to containers.
 pub(crate) fn enable_controllers(root: &Path) -> io::Result<()> {
@@ -33,7 +40,7 @@ pub(crate) fn create(root: &Path, id: &str) -> Result<OwnedFd, Errno> {
 
 /// Opens the cgroup of a container.
 pub(crate) fn open(root: &Path, id: &str) -> Result<OwnedFd, Errno> {
-    open_directory(&root.join(PARENT).join(id))
+    open_directory(&path(root, id))
 }
 
 /// Opens the cgroup that a process of a container is in: the container's own, or one below it.
@@ -43,21 +50,84 @@ pub(crate) fn open_of_process(root: &Path, id: &str, pid: Pid) -> io::Result<Own
     let below =
         text.lines().find_map(|line| line.strip_prefix("0::")?.split_once(&own)).map(|(_, path)| path);
     let below = below.filter(|path| !path.split('/').any(|name| name == "..")).unwrap_or_default();
-    Ok(open_directory(&root.join(PARENT).join(id).join(below))?)
+    Ok(open_directory(&path(root, id).join(below))?)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Kills what is left in a container's cgroup, whatever namespace it is in.
-pub(crate) fn kill(root: &Path, id: &str) {
-    let _ = fs::write(root.join(PARENT).join(id).join("cgroup.kill"), "1");
+/// The processes of a container, in the order of their ids: those in its cgroup and in the ones below it.
+pub(crate) fn processes(root: &Path, id: &str) -> Vec<i32> {
+    let mut pids = Vec::new();
+    for directory in tree(path(root, id)) {
+        // A cgroup that is gone has none, and those of a threaded one are in the file of its parent.
+        let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    pids
 }
 
-/// Removes a container's cgroup after its last process. One that is busy is left: its name may be used again.
+/// A cgroup and those below it, parents first.
+fn tree(top: PathBuf) -> Vec<PathBuf> {
+    let mut found = vec![top];
+    let mut next = 0;
+    while let Some(directory) = found.get(next) {
+        let entries = fs::read_dir(directory).into_iter().flatten().filter_map(io::Result::ok);
+        let below: Vec<PathBuf> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
+/// Delivers a signal to every process of a container but one, the agent's own.
+pub(crate) fn signal(root: &Path, id: &str, except: Option<Pid>, signal: i32) {
+    /// Processes that are made meanwhile are found by another look; a container that never stops is not waited for.
+    const MAX_LOOKS: usize = 8;
+    if signal == libc::SIGKILL && except.is_none() {
+        return kill(root, id);
+    }
+    let except = except.map(Pid::as_raw_pid);
+    let mut done = Vec::new();
+    for _ in 0..MAX_LOOKS {
+        let new: Vec<i32> = processes(root, id)
+            .into_iter()
+            .filter(|pid| Some(*pid) != except && !done.contains(pid))
+            .collect();
+        if new.is_empty() {
+            break;
+        }
+        let open = |pid: &i32| Some((*pid, pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?));
+        let pidfds: Vec<(i32, OwnedFd)> = new.iter().filter_map(open).collect();
+        // An id that was used again meanwhile is one of the container's only if it is still listed.
+        let still = processes(root, id);
+        for (pid, pidfd) in pidfds.into_iter().filter(|(pid, _)| still.contains(pid)) {
+            if let Err(error) = sys::send_signal(pidfd.as_fd(), signal)
+                && error.raw_os_error() != Some(libc::ESRCH)
+            {
+                crate::log::note(format_args!("process {pid}: signal {signal}: {error}"));
+            }
+        }
+        done.extend(new);
+    }
+}
+
+/// Kills what is left in a container's cgroup, whatever namespace it is in.
+pub(crate) fn kill(root: &Path, id: &str) {
+    let _ = fs::write(path(root, id).join("cgroup.kill"), "1");
+}
+
+/// Removes a container's cgroup, and those that it made, after its last process. One that is busy is left: its name may be used again.
 pub(crate) fn remove(root: &Path, id: &str) {
-    let _ = unlinkat(CWD, root.join(PARENT).join(id), AtFlags::REMOVEDIR);
+    for directory in tree(path(root, id)).iter().rev() {
+        let _ = unlinkat(CWD, directory, AtFlags::REMOVEDIR);
+    }
 }
 
 fn make(parent: &Path, name: &str) -> Result<(), Errno> {

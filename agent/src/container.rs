@@ -1,6 +1,7 @@
 //! One container in the guest, from `Configure` to `Exited`: its main process, and the execs beside it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use drupe_protocol::{ExitStatus, GuestMessage, HostMessage, Namespaces, SignalTarget};
 use rustix::event::{PollFd, PollFlags};
@@ -11,7 +12,7 @@ use crate::failure::{Result, setup};
 use crate::spawn::Spawned;
 use crate::sys::Process;
 use crate::task::{End, Event, Phase, Task};
-use crate::{clock, sys};
+use crate::{cgroup, clock, sys};
 
 /// Execs of one container at a time: each costs the agent descriptors.
 pub(crate) const MAX_EXECS: usize = 64;
@@ -85,16 +86,24 @@ impl Container {
         }
     }
 
-    /// Delivers a signal, if the process still exists.
-    pub(crate) fn signal(&self, target: SignalTarget, signal: i32) {
+    /// Delivers a signal to those that still exist.
+    pub(crate) fn signal(&self, cgroups: &Path, target: SignalTarget, signal: i32) {
         match target {
-            SignalTarget::Main | SignalTarget::All => self.main.signal(signal),
+            SignalTarget::Main => self.main.signal(signal),
+            SignalTarget::All => {
+                cgroup::signal(cgroups, &self.id, self.own_process(), signal);
+            }
             SignalTarget::Exec(number) => {
                 if let Some(exec) = self.execs.get(&number) {
                     exec.signal(signal);
                 }
             }
         }
+    }
+
+    /// The process in its cgroup that is the agent's.
+    pub(crate) fn own_process(&self) -> Option<Pid> {
+        self.init.as_ref().map(|init| init.process.pid)
     }
 
     /// What an exec needs to know of this container, when it can have one more.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use drupe_protocol::{ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, Process};
+use drupe_protocol::{
+    Answer, ExitStatus, Failure, GuestConfig, GuestMessage, HostMessage, Process, Question,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, set_dumpable_behavior};
@@ -13,6 +15,7 @@ use crate::container::{Container, Reaped};
 use crate::dial::Dial;
 use crate::failure::{Result, setup};
 use crate::link::{Link, LinkError};
+use crate::question::{About, Questions};
 use crate::{Places, cgroup, clock, exec, spawn, sys};
 
 /// Why the agent stopped.
@@ -33,6 +36,7 @@ pub struct Agent<D> {
     places: Places,
     children: OwnedFd,
     containers: BTreeMap<String, Container>,
+    questions: Questions,
 }
 
 impl<D: Dial> Agent<D> {
@@ -46,7 +50,8 @@ impl<D: Dial> Agent<D> {
             .map_err(|error| ServeError::System("protection from ptrace", error.into()))?;
         sys::block_signals().map_err(|error| ServeError::System("signal mask", error))?;
         let children = sys::child_signalfd().map_err(|error| ServeError::System("signalfd", error))?;
-        Ok(Self { link: Link::new(stream), dial, places, children, containers: BTreeMap::new() })
+        let (containers, questions) = (BTreeMap::new(), Questions::default());
+        Ok(Self { link: Link::new(stream), dial, places, children, containers, questions })
     }
 
     /// Greets the host.
@@ -94,6 +99,7 @@ impl<D: Dial> Agent<D> {
         for container in self.containers.values_mut() {
             container.wake(&mut answers, &mut messages);
         }
+        self.questions.wake(&mut answers, &mut messages);
         if child_ended {
             self.reap(&mut messages);
         }
@@ -124,6 +130,7 @@ impl<D: Dial> Agent<D> {
             PollFd::from_borrowed_fd(self.children.as_fd(), PollFlags::IN),
         ];
         self.containers.values().for_each(|container| container.watch(&mut fds));
+        self.questions.watch(&mut fds);
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
             Err(error) => Err(ServeError::System("poll", error.into())),
@@ -147,7 +154,7 @@ impl<D: Dial> Agent<D> {
             },
             HostMessage::Signal { container, target, signal } => {
                 if let Some(found) = self.containers.get(&container) {
-                    found.signal(target, signal);
+                    found.signal(&self.places.cgroup, target, signal);
                 }
             }
             HostMessage::Exec { container, exec, process } => {
@@ -155,7 +162,11 @@ impl<D: Dial> Agent<D> {
                     messages.push(GuestMessage::ExecFailed { container, exec, failure });
                 }
             }
-            HostMessage::Resize { .. } | HostMessage::Ask { .. } | HostMessage::Clock { .. } => {}
+            HostMessage::Ask { container, number, question } => {
+                messages.extend(self.ask(container, number, &question));
+            }
+            HostMessage::Clock { unix_ns } => clock::set(unix_ns),
+            HostMessage::Resize { .. } => {}
         }
     }
 
@@ -176,6 +187,15 @@ impl<D: Dial> Agent<D> {
         Ok(())
     }
 
+    fn ask(&mut self, container: String, number: u32, question: &Question) -> Option<GuestMessage> {
+        let Some(found) = self.containers.get(&container) else {
+            let answer = Answer::Failed(no_such(&container));
+            return Some(GuestMessage::Answer { container, number, answer });
+        };
+        let about = About { cgroups: &self.places.cgroup, container: &container, own: found.own_process() };
+        self.questions.ask(about, number, question)
+    }
+
     /// Reaps every child that has ended, the adopted ones of nobody included.
     fn reap(&mut self, messages: &mut Vec<GuestMessage>) {
         let mut record = [0; 512];
@@ -188,11 +208,17 @@ impl<D: Dial> Agent<D> {
     }
 
     fn note_end(&mut self, pid: Pid, status: ExitStatus, messages: &mut Vec<GuestMessage>) {
+        if self.questions.reaped(pid, messages) {
+            return;
+        }
         for (id, container) in &mut self.containers {
             match container.reaped(pid, status, messages) {
                 Reaped::Foreign => continue,
                 Reaped::Exec => {}
-                Reaped::Container => cgroup::kill(&self.places.cgroup, id),
+                Reaped::Container => {
+                    cgroup::kill(&self.places.cgroup, id);
+                    self.questions.forget(id);
+                }
             }
             return;
         }
