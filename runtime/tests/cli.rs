@@ -87,8 +87,8 @@ fn bad_bundles() {
         ),
         (|c| c["process"]["args"] = json!([]), "config.json: process.args: must not be empty"),
         (
-            |c| c["process"]["terminal"] = json!(true),
-            "config.json: process.terminal: not supported: terminals come later; use pipes or files for the standard streams",
+            |c| c["process"]["scheduler"] = json!({ "policy": "SCHED_FAST" }),
+            "config.json: process.scheduler.policy: \"SCHED_FAST\": no scheduling policy of Linux",
         ),
         (
             |c| c["linux"]["resources"] = json!({ "memory": { "limit": 1024 } }),

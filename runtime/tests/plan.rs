@@ -64,13 +64,7 @@ fn resources() {
 
 #[test]
 fn refused() {
-    for name in [
-        "refused-terminal",
-        "refused-hook",
-        "refused-user-namespace",
-        "refused-network-path",
-        "refused-memory",
-    ] {
+    for name in ["refused-hook", "refused-user-namespace", "refused-network-path", "refused-memory"] {
         check(name, &[]);
     }
     for name in ["refused-remount", "refused-idmap", "refused-option"] {

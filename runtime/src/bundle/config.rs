@@ -3,22 +3,21 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Mount, Process, Root, Spec};
-use serde_json::Value;
+use oci_spec::runtime::{Linux, Mount, Root, Spec};
+use serde_json::{Map, Value};
 
-use super::capabilities::{UnknownCapability, take_unknown};
 use super::error::{BundleError, FieldError, Problem};
+use super::json::{check_nul, typed, without_nulls};
+use super::process::ProcessObject;
 
 /// A checked config.json.
 #[derive(Clone, Debug)]
 pub struct Config {
     raw: Value,
     spec: Spec,
-    process: Process,
+    process: ProcessObject,
     root: Root,
     linux: Linux,
-    args: Vec<String>,
-    unknown_capabilities: Vec<UnknownCapability>,
 }
 
 impl Config {
@@ -33,56 +32,27 @@ impl Config {
     }
 
     fn check(mut raw: Value) -> Result<Self, FieldError> {
+        without_nulls(&mut raw);
         check_version(&raw)?;
         check_nul(&raw, "")?;
-        // So that `linux` is there whether it is given or not; its fields are all optional.
-        if let Some(fields) = raw.as_object_mut() {
-            fields.entry("linux").or_insert_with(|| Value::Object(serde_json::Map::new()));
-        }
-        let unknown_capabilities = take_unknown(&mut raw);
-        let spec: Spec = serde_path_to_error::deserialize(&raw)
-            .map_err(|error| type_error(&error.path().to_string(), error.into_inner()))?;
         let missing = |field: &'static str| move || FieldError::new(field, Problem::Missing);
-        let process = spec.process().clone().ok_or_else(missing("process"))?;
+        let mut rest = raw.clone();
+        let process = rest.as_object_mut().and_then(|fields| {
+            // So that `linux` is there whether it is given or not; its fields are all optional.
+            fields.entry("linux").or_insert_with(|| Value::Object(Map::new()));
+            fields.remove("process")
+        });
+        let process = ProcessObject::parse(&process.ok_or_else(missing("process"))?, "process")?;
+        let spec: Spec = typed(&rest, "")?;
         let root = spec.root().clone().ok_or_else(missing("root"))?;
         let linux = spec.linux().clone().ok_or_else(missing("linux"))?;
-        let args = process.args().clone().ok_or_else(missing("process.args"))?;
         if root.path().as_os_str().is_empty() {
             return Err(missing("root.path")());
         }
-        let config = Self { raw, spec, process, root, linux, args, unknown_capabilities };
-        config.check_process()?;
+        let config = Self { raw, spec, process, root, linux };
         config.check_mounts()?;
         config.check_linux()?;
         Ok(config)
-    }
-
-    fn check_process(&self) -> Result<(), FieldError> {
-        if self.args.is_empty() {
-            return Err(FieldError::new("process.args", Problem::Empty));
-        }
-        require_absolute("process.cwd".into(), self.process.cwd())?;
-        for (index, variable) in self.process.env().iter().flatten().enumerate() {
-            if variable.find('=').is_none_or(|end| end == 0) {
-                return Err(FieldError::text(
-                    format!("process.env[{index}]"),
-                    variable,
-                    Problem::Environment,
-                ));
-            }
-        }
-        let mut types = BTreeSet::new();
-        for (index, limit) in self.process.rlimits().iter().flatten().enumerate() {
-            let name = word(&limit.typ());
-            if !types.insert(name.clone()) {
-                return Err(FieldError::text(
-                    format!("process.rlimits[{index}].type"),
-                    &name,
-                    Problem::Duplicate,
-                ));
-            }
-        }
-        Ok(())
     }
 
     fn check_mounts(&self) -> Result<(), FieldError> {
@@ -130,21 +100,12 @@ impl Config {
         &self.raw
     }
 
-    /// The names in `process.capabilities` that were left out.
-    pub(crate) fn unknown_capabilities(&self) -> &[UnknownCapability] {
-        &self.unknown_capabilities
-    }
-
     pub(crate) fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    pub(crate) fn process(&self) -> &Process {
+    pub(crate) fn process(&self) -> &ProcessObject {
         &self.process
-    }
-
-    pub(crate) fn args(&self) -> &[String] {
-        &self.args
     }
 
     pub(crate) fn root(&self) -> &Root {
@@ -166,18 +127,8 @@ pub(crate) fn is_bind(mount: &Mount) -> bool {
         || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
 }
 
-/// What the types do not take. A missing field is named by its own path: serde names its parent's, and the field
-/// in the text.
-fn type_error(path: &str, error: serde_json::Error) -> FieldError {
-    let text = error.to_string();
-    match text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
-        Some(name) => FieldError::new(format!("{path}.{name}"), Problem::Missing),
-        None => FieldError::new(path, Problem::Type(error)),
-    }
-}
-
 /// A word of the specification as config.json has it.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     // These are all enums without fields, so this is always a string.
     serde_json::to_value(value).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
 }
@@ -197,7 +148,7 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-fn require_absolute(field: String, path: &Path) -> Result<(), FieldError> {
+pub(crate) fn require_absolute(field: String, path: &Path) -> Result<(), FieldError> {
     let value = path.to_string_lossy();
     match value.as_ref() {
         "" => Err(FieldError::new(field, Problem::Empty)),
@@ -220,25 +171,5 @@ fn check_version(raw: &Value) -> Result<(), FieldError> {
     match parts.as_slice() {
         ["1", rest @ ..] if (1..=2).contains(&rest.len()) && rest.iter().all(|part| digits(part)) => Ok(()),
         _ => Err(FieldError::text("ociVersion", version, Problem::Version)),
-    }
-}
-
-/// Texts end up in system calls, where a NUL would cut them short.
-fn check_nul(value: &Value, field: &str) -> Result<(), FieldError> {
-    match value {
-        Value::String(text) if text.contains('\0') => Err(FieldError::text(field, text, Problem::Nul)),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, item)| check_nul(item, &format!("{field}[{index}]"))),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, item)| {
-            let dot = if field.is_empty() { "" } else { "." };
-            let path = format!("{field}{dot}{name}");
-            if name.contains('\0') {
-                return Err(FieldError::new(path, Problem::Nul));
-            }
-            check_nul(item, &path)
-        }),
-        _ => Ok(()),
     }
 }

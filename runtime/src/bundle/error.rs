@@ -66,6 +66,11 @@ impl FieldError {
     pub fn number(field: impl Into<String>, value: i64, problem: Problem) -> Self {
         Self { field: field.into(), value: Some(value.to_string()), problem }
     }
+
+    /// A field with a number for its value, that may be a large one.
+    pub fn unsigned(field: impl Into<String>, value: u64, problem: Problem) -> Self {
+        Self { field: field.into(), value: Some(value.to_string()), problem }
+    }
 }
 
 impl fmt::Display for FieldError {
@@ -119,6 +124,9 @@ pub enum Problem {
     /// A number above its maximum.
     #[error("above the maximum of {0}")]
     TooLarge(u64),
+    /// A value that means nothing, or nothing beside another; the text says what would.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// A host path that cannot be opened.
     #[error(transparent)]
     Path(io::Error),

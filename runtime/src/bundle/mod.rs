@@ -6,6 +6,8 @@
 mod capabilities;
 mod config;
 mod error;
+mod json;
+mod process;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,8 +18,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 
 pub use config::Config;
-pub(crate) use config::{clean, is_bind};
+pub(crate) use config::{clean, is_bind, require_absolute};
 pub use error::{BundleError, FieldError, Problem};
+pub(crate) use json::{below, check_nul, without_nulls};
+pub(crate) use process::{ProcessObject, SchedulerObject, check_variable};
 
 /// The version of the OCI runtime specification that drupe follows.
 pub const SPEC_VERSION: &str = "1.3.0";

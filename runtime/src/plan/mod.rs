@@ -3,11 +3,15 @@
 //! [`plan`] is a pure function: no file is opened and nothing is asked of the system, so the goldens in
 //! `tests/goldens` show exactly what a config.json turns into.
 
+mod cpu_list;
+pub mod exec;
 mod mounts;
 mod names;
+mod namespaces;
 mod options;
 mod process;
 mod resources;
+mod scheduling;
 pub mod support;
 
 use std::path::PathBuf;
@@ -68,10 +72,7 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
     let config = &bundle.config;
     let (spec, linux) = (config.spec(), config.linux());
     let mut warnings = support::check(config.raw())?;
-    warnings.extend(config.unknown_capabilities().iter().map(|unknown| Warning {
-        field: unknown.field.clone(),
-        reason: format!("{:?}: unknown capability", unknown.name),
-    }));
+    warnings.extend(process::unknown_capabilities(config.process()));
     let resources = linux.resources().as_ref();
     let machine = MachineConfig {
         vcpus: resources::vcpus(resources)?,
@@ -79,7 +80,7 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
         console: debug,
         ..MachineConfig::default()
     };
-    let namespaces = process::namespaces(config, &mut warnings)?;
+    let namespaces = namespaces::namespaces(config, &mut warnings)?;
     let (root, root_share) = mounts::root(bundle);
     let mounts = mounts::mounts(bundle)?;
     warnings.extend(mounts.warnings);
@@ -97,7 +98,7 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
         devices: Vec::new(),
         cgroup: CgroupConfig::default(),
         start_hooks: Vec::new(),
-        process: process::process(config),
+        process: process::process(config)?,
     };
     let shares = std::iter::once(root_share).chain(mounts.shares).collect();
     Ok(Plan { machine, guest, host: HostPlan { shares }, warnings })

@@ -1,52 +1,114 @@
-//! `process` and the namespaces -> what the agent applies to the workload.
+//! A `process` object -> what the agent applies to a process of the container.
 
 use std::collections::BTreeSet;
 
-use drupe_protocol::{Capabilities, IdMode, Namespaces, PosixUser, Process, Rlimit, StdioPorts};
-use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType};
+use drupe_protocol::{Capabilities, PosixUser, Process, Rlimit, StdioPorts, TerminalConfig, WindowSize};
+use oci_spec::runtime::{Linux, LinuxCapabilities, LinuxPersonalityDomain};
 
+use super::scheduling;
 use super::support::Warning;
-use crate::bundle::{Config, FieldError, Problem};
+use crate::bundle::{Config, FieldError, Problem, ProcessObject};
 
-/// Host ports of the workload's streams.
-pub(crate) const STDIO: StdioPorts = StdioPorts {
+/// Host ports of the container's streams.
+const STDIO: StdioPorts = StdioPorts {
     stdin: Some(drupe_protocol::CONTROL_PORT + 1),
     stdout: Some(drupe_protocol::CONTROL_PORT + 2),
     stderr: Some(drupe_protocol::CONTROL_PORT + 3),
     terminal: None,
 };
 
-/// The process to run.
-pub(crate) fn process(config: &Config) -> Process {
-    let process = config.process();
-    let user = process.user();
-    Process {
-        args: config.args().to_vec(),
-        env: last_of_each(process.env().as_deref().unwrap_or_default()),
-        cwd: process.cwd().to_string_lossy().into_owned(),
+/// Host port of the container's terminal.
+const TERMINAL: StdioPorts =
+    StdioPorts { stdin: None, stdout: None, stderr: None, terminal: Some(drupe_protocol::CONTROL_PORT + 4) };
+
+/// PER_LINUX32 of personality(2).
+const LINUX32: u64 = 0x0008;
+
+/// The process that the container is.
+pub(crate) fn process(config: &Config) -> Result<Process, FieldError> {
+    let process = of_object(config.process(), config.linux())?;
+    let stdio = if process.terminal.is_some() { TERMINAL } else { STDIO };
+    Ok(Process { stdio, ..process })
+}
+
+/// A process of a container, without ports for its streams.
+pub(super) fn of_object(process: &ProcessObject, linux: &Linux) -> Result<Process, FieldError> {
+    let spec = process.spec();
+    let user = spec.user();
+    Ok(Process {
+        args: process.args().to_vec(),
+        env: last_of_each(spec.env().as_deref().unwrap_or_default()),
+        cwd: spec.cwd().to_string_lossy().into_owned(),
         user: PosixUser {
             uid: user.uid(),
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
             umask: user.umask(),
         },
-        rlimits: process
+        rlimits: spec
             .rlimits()
             .iter()
             .flatten()
             .map(|limit| Rlimit { name: limit.typ().to_string(), soft: limit.soft(), hard: limit.hard() })
             .collect(),
-        capabilities: process.capabilities().as_ref().map(capabilities).unwrap_or_default(),
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        oom_score_adj: process.oom_score_adj(),
-        stdio: STDIO,
+        capabilities: spec.capabilities().as_ref().map(capabilities).unwrap_or_default(),
+        no_new_privileges: spec.no_new_privileges().unwrap_or(false),
+        oom_score_adj: oom_score_adj(process)?,
+        io_priority: scheduling::io_priority(process)?,
+        scheduler: scheduling::scheduler(process)?,
+        personality: personality(linux),
+        terminal: terminal(process)?,
         ..Process::default()
+    })
+}
+
+/// Names of capabilities that were left out, which the specification wants warned about.
+pub(super) fn unknown_capabilities(process: &ProcessObject) -> impl Iterator<Item = Warning> {
+    process.unknown_capabilities().iter().map(|unknown| Warning {
+        field: unknown.field.clone(),
+        reason: format!("{:?}: unknown capability", unknown.name),
+    })
+}
+
+fn oom_score_adj(process: &ProcessObject) -> Result<Option<i32>, FieldError> {
+    match process.spec().oom_score_adj() {
+        Some(score) if !(-1000..=1000).contains(&score) => Err(FieldError::number(
+            process.field("oomScoreAdj"),
+            score.into(),
+            Problem::Invalid("must be -1000 to 1000"),
+        )),
+        score => Ok(score),
     }
+}
+
+fn personality(linux: &Linux) -> Option<u64> {
+    match linux.personality().as_ref()?.domain() {
+        LinuxPersonalityDomain::PerLinux => None,
+        LinuxPersonalityDomain::PerLinux32 => Some(LINUX32),
+    }
+}
+
+/// The size means nothing without a terminal, says the specification.
+fn terminal(process: &ProcessObject) -> Result<Option<TerminalConfig>, FieldError> {
+    let spec = process.spec();
+    if !spec.terminal().unwrap_or(false) {
+        return Ok(None);
+    }
+    let Some(asked) = spec.console_size() else { return Ok(Some(TerminalConfig::default())) };
+    let characters = |name: &str, count: u64| {
+        u16::try_from(count).map_err(|_| {
+            let field = process.field(&format!("consoleSize.{name}"));
+            FieldError::unsigned(field, count, Problem::TooLarge(u16::MAX.into()))
+        })
+    };
+    let rows = characters("height", asked.height())?;
+    let columns = characters("width", asked.width())?;
+    Ok(Some(TerminalConfig { size: Some(WindowSize { rows, columns }) }))
 }
 
 /// Of variables that are given twice the last counts, as for runc: execve(2) would pass both on, and most
 /// programs would take the first.
-fn last_of_each(env: &[String]) -> Vec<String> {
+pub(super) fn last_of_each(env: &[String]) -> Vec<String> {
     let mut names = BTreeSet::new();
     let mut kept: Vec<_> = env
         .iter()
@@ -73,52 +135,47 @@ fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
     }
 }
 
-/// The namespaces. Those of the guest are apart from the host's, whatever is asked for; what cannot be had is
-/// refused (joining one by its path, user namespaces) or warned about.
-pub(crate) fn namespaces(config: &Config, warnings: &mut Vec<Warning>) -> Result<Namespaces, FieldError> {
-    let mut pid = IdMode::BehindInit;
-    let mut network = false;
-    for (index, namespace) in config.linux().namespaces().iter().flatten().enumerate() {
-        let field = format!("linux.namespaces[{index}]");
-        if let Some(path) = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            let why = "a namespace of the host cannot be joined from the guest";
-            let path = path.to_string_lossy();
-            return Err(FieldError::text(format!("{field}.path"), &path, Problem::Unsupported(why)));
-        }
-        match namespace.typ() {
-            LinuxNamespaceType::Pid => pid = IdMode::Init,
-            LinuxNamespaceType::Network => network = true,
-            LinuxNamespaceType::User => {
-                let why = "user namespaces come later, and without them ids would mean other users";
-                return Err(FieldError::text(format!("{field}.type"), "user", Problem::Unsupported(why)));
-            }
-            LinuxNamespaceType::Time => warnings.push(Warning {
-                field: format!("{field}.type"),
-                reason: "\"time\": the container has the guest's clocks".into(),
-            }),
-            LinuxNamespaceType::Mount
-            | LinuxNamespaceType::Cgroup
-            | LinuxNamespaceType::Uts
-            | LinuxNamespaceType::Ipc => {}
-        }
-    }
-    if !network {
-        warnings.push(Warning {
-            field: "linux.namespaces".into(),
-            reason: "without \"network\" the container would use the host's network; it has the guest's"
-                .into(),
-        });
-    }
-    Ok(Namespaces { pid, ..Namespaces::default() })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::text::chain;
+
+    fn planned(fields: Value) -> Result<Process, String> {
+        let mut object = json!({ "args": ["a"], "cwd": "/" });
+        object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let object = ProcessObject::parse(&object, "process").map_err(|error| chain(&error))?;
+        of_object(&object, &Linux::default()).map_err(|error| chain(&error))
+    }
 
     #[test]
     fn the_last_value_of_a_variable_counts() {
         let env = ["A=1", "B=2", "A=3=4", "AB=5"].map(str::to_owned);
         assert_eq!(last_of_each(&env), ["B=2", "A=3=4", "AB=5"]);
+    }
+
+    #[test]
+    fn a_terminal_has_the_size_that_is_asked_for() {
+        let size = json!({ "height": 25, "width": 80 });
+        let process = planned(json!({ "terminal": true, "consoleSize": size })).unwrap();
+        let size = Some(WindowSize { rows: 25, columns: 80 });
+        assert_eq!(process.terminal, Some(TerminalConfig { size }));
+        assert_eq!(
+            planned(json!({ "terminal": true })).unwrap().terminal,
+            Some(TerminalConfig { size: None })
+        );
+        let size = json!({ "height": 1 << 20, "width": 80 });
+        assert_eq!(planned(json!({ "consoleSize": size })).unwrap().terminal, None);
+        assert_eq!(
+            planned(json!({ "terminal": true, "consoleSize": size })).unwrap_err(),
+            "process.consoleSize.height: 1048576: above the maximum of 65535"
+        );
+    }
+
+    #[test]
+    fn a_score_that_the_kernel_would_not_take_is_named() {
+        let error = planned(json!({ "oomScoreAdj": 1001 })).unwrap_err();
+        assert_eq!(error, "process.oomScoreAdj: 1001: must be -1000 to 1000");
     }
 }

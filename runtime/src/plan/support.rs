@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::bundle::{FieldError, Problem};
+use crate::bundle::{FieldError, Problem, below};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,6 @@ use Support::{Applied, Parts, Refused, Warned};
 const CGROUP: Support =
     Warned("only cpu and memory size the machine yet; other limits of cgroups are not set");
 const LABEL: Support = Warned("the guest's kernel has no such security module");
-const SCHEDULING: Support = Warned("not set in the guest yet");
 const ID_MAP: Support = Refused("user namespaces come later, and without them ids would mean other users");
 const HOOK: Support = Refused("hooks are not run yet, and skipping one breaks what it promises");
 const OTHER_SYSTEM: Support = Refused("this is a container for another operating system");
@@ -52,7 +51,7 @@ const OTHER_SYSTEM: Support = Refused("this is a container for another operating
 pub const FIELDS: &[(&str, Support)] = &[
     ("ociVersion", Applied),
     ("process", Parts),
-    ("process.terminal", Refused("terminals come later; use pipes or files for the standard streams")),
+    ("process.terminal", Applied),
     // Without a terminal the specification itself says that it means nothing.
     ("process.consoleSize", Applied),
     ("process.user", Parts),
@@ -76,9 +75,9 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("process.apparmorProfile", LABEL),
     ("process.oomScoreAdj", Applied),
     ("process.selinuxLabel", LABEL),
-    ("process.scheduler", SCHEDULING),
-    ("process.ioPriority", SCHEDULING),
-    ("process.execCPUAffinity", SCHEDULING),
+    ("process.scheduler", Applied),
+    ("process.ioPriority", Applied),
+    ("process.execCPUAffinity", Applied),
     ("root", Parts),
     ("root.path", Applied),
     ("root.readonly", Applied),
@@ -102,9 +101,9 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("annotations", Applied),
     ("linux", Parts),
     ("linux.namespaces", Applied),
-    ("linux.uidMappings", ID_MAP),
-    ("linux.gidMappings", ID_MAP),
-    ("linux.timeOffsets", Warned("time namespaces come later")),
+    ("linux.uidMappings", Applied),
+    ("linux.gidMappings", Applied),
+    ("linux.timeOffsets", Applied),
     ("linux.devices", Warned("the guest has devices of its own; those of the host are not passed in")),
     ("linux.netDevices", Refused("network devices are not handed to the guest yet")),
     ("linux.cgroupsPath", Warned("the machine is not put into a cgroup yet")),
@@ -119,7 +118,9 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("linux.mountLabel", LABEL),
     ("linux.intelRdt", Warned("cache and bandwidth classes are not set")),
     ("linux.memoryPolicy", Warned("the guest has one memory node")),
-    ("linux.personality", SCHEDULING),
+    ("linux.personality", Parts),
+    ("linux.personality.domain", Applied),
+    ("linux.personality.flags", Warned("the specification defines none")),
     ("linux.resources", Parts),
     ("linux.resources.devices", Warned("the guest has devices of its own; access to them is not restricted")),
     ("linux.resources.memory", Parts),
@@ -168,8 +169,17 @@ fn place(path: &str) -> Option<usize> {
 
 /// Looks at every field that config.json gives, in the order of the table.
 pub(crate) fn check(config: &Value) -> Result<Vec<Warning>, FieldError> {
+    look(config, "", "")
+}
+
+/// Looks at every field of a `process` object, whose paths begin with `prefix`.
+pub(crate) fn check_process(process: &Value, prefix: &str) -> Result<Vec<Warning>, FieldError> {
+    look(process, prefix, "process")
+}
+
+fn look(value: &Value, field: &str, pattern: &str) -> Result<Vec<Warning>, FieldError> {
     let mut given = Vec::new();
-    descend(config, "", "", &mut given);
+    descend(value, field, pattern, &mut given);
     given.sort_by_key(|(place, _)| *place);
     let mut warnings = Vec::new();
     for (place, field) in given {
@@ -186,9 +196,8 @@ pub(crate) fn check(config: &Value) -> Result<Vec<Warning>, FieldError> {
 fn descend(value: &Value, field: &str, pattern: &str, given: &mut Vec<(usize, String)>) {
     match value {
         Value::Object(fields) => {
-            let dot = if field.is_empty() { "" } else { "." };
             for (name, value) in fields {
-                note(value, format!("{field}{dot}{name}"), &format!("{pattern}{dot}{name}"), given);
+                note(value, below(field, name), &below(pattern, name), given);
             }
         }
         Value::Array(items) => {

@@ -101,8 +101,7 @@ fn run_with(stage: &Stage, variable: &str, value: &Path, names: &[&str]) {
 /// this list when it is honoured, and a case that shows it takes its place.
 fn options() -> Vec<Case> {
     type Set = fn(&mut Value);
-    let options: [(&str, Set); 14] = [
-        ("process.terminal", |c| c["process"]["terminal"] = json!(true)),
+    let options: [(&str, Set); 11] = [
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = json!("unconfined")),
         ("process.selinuxLabel", |c| {
             c["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0")
@@ -110,10 +109,8 @@ fn options() -> Vec<Case> {
         ("hooks", |c| c["hooks"] = json!({ "poststop": [{ "path": "/bin/true" }] })),
         ("linux.seccomp", |c| c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW" })),
         ("linux.devices", device),
-        ("linux.uidMappings", user_namespace),
         ("linux.mountLabel", |c| c["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0")),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "a" })),
-        ("linux.personality", |c| c["linux"]["personality"] = json!({ "domain": "LINUX32" })),
         ("linux.rootfsPropagation", |c| c["linux"]["rootfsPropagation"] = json!("shared")),
         ("linux.resources.pids", |c| c["linux"]["resources"]["pids"] = json!({ "limit": 10 })),
         ("linux.resources.blockIO", |c| c["linux"]["resources"]["blockIO"] = json!({ "weight": 10 })),
@@ -133,11 +130,4 @@ fn options() -> Vec<Case> {
 fn device(config: &mut Value) {
     let device = json!({ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666 });
     config["linux"]["devices"] = json!([device]);
-}
-
-fn user_namespace(config: &mut Value) {
-    let identity = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    config["linux"]["uidMappings"] = identity.clone();
-    config["linux"]["gidMappings"] = identity;
-    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({ "type": "user" }));
 }
