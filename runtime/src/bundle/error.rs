@@ -124,9 +124,6 @@ pub enum Problem {
     /// A number above its maximum.
     #[error("above the maximum of {0}")]
     TooLarge(u64),
-    /// A value that means nothing, or nothing beside another; the text says what would.
-    #[error("{0}")]
-    Invalid(&'static str),
     /// A host path that cannot be opened.
     #[error(transparent)]
     Path(io::Error),
