@@ -13,6 +13,8 @@
 
 mod arch;
 pub mod bundle;
+#[allow(dead_code, reason = "for create, delete and update")]
+mod cgroup;
 pub mod cli;
 mod commands;
 #[allow(dead_code, reason = "create, run and exec take it up")]
