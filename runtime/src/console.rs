@@ -22,6 +22,8 @@ pub(crate) enum ConsoleError {
     NoSocket,
     #[error("--console-socket: {}: the process has no terminal (process.terminal)", .0.display())]
     NoTerminal(PathBuf),
+    #[error("--console-socket: {}: the terminal is the caller's own without --detach", .0.display())]
+    NotDetached(PathBuf),
     #[error("--console-socket: {}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error("process.terminal: none of stdin, stdout and stderr is a terminal, and there is no /dev/tty")]
@@ -51,7 +53,8 @@ impl<'a> ConsolePlan<'a> {
         match (terminal, socket) {
             (false, Some(path)) => Err(ConsoleError::NoTerminal(path.into())),
             (false, None) => Ok(Self::None),
-            (true, Some(path)) => Ok(Self::Socket(path)),
+            (true, Some(path)) if detached => Ok(Self::Socket(path)),
+            (true, Some(path)) => Err(ConsoleError::NotDetached(path.into())),
             (true, None) if detached => Err(ConsoleError::NoSocket),
             (true, None) => Ok(Self::Own),
         }
@@ -61,7 +64,8 @@ impl<'a> ConsolePlan<'a> {
 /// Makes a pair, sends its master to who listens on `socket`, and gives the slave: raw, and of this size.
 pub(crate) fn send_new(socket: &Path, size: Option<WindowSize>) -> Result<OwnedFd, ConsoleError> {
     let (master, name, slave) = open_pair(size)?;
-    send(socket, &master, &name)
+    // The message is the terminal's name, as runc sends it; who receives it needs the descriptor.
+    send_descriptor(socket, master.as_fd(), &name)
         .map_err(|source| ConsoleError::Socket { path: socket.to_owned(), source })?;
     Ok(slave)
 }
@@ -83,10 +87,10 @@ fn open_pair(size: Option<WindowSize>) -> io::Result<(OwnedFd, Vec<u8>, OwnedFd)
     Ok((master, name.into_bytes(), slave))
 }
 
-/// The message is the terminal's name, as runc sends it; who receives it needs the descriptor.
-fn send(socket: &Path, master: &OwnedFd, name: &[u8]) -> io::Result<()> {
+/// Sends one descriptor to who listens on a Unix socket.
+pub(crate) fn send_descriptor(socket: &Path, descriptor: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     let stream = UnixStream::connect(socket)?;
-    let descriptors = [master.as_fd()];
+    let descriptors = [descriptor];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
@@ -97,7 +101,7 @@ fn send(socket: &Path, master: &OwnedFd, name: &[u8]) -> io::Result<()> {
 }
 
 /// The size of a terminal; `None` for what is none.
-pub(crate) fn window_size(fd: BorrowedFd<'_>) -> Option<WindowSize> {
+pub(crate) fn window_size(fd: impl AsFd) -> Option<WindowSize> {
     let Winsize { ws_row: rows, ws_col: columns, .. } = rustix::termios::tcgetwinsize(fd).ok()?;
     Some(WindowSize { rows, columns })
 }
@@ -134,7 +138,7 @@ impl RawTerminal {
 
     /// Its size now.
     pub(crate) fn size(&self) -> Option<WindowSize> {
-        window_size(self.fd.as_fd())
+        window_size(&self.fd)
     }
 }
 
@@ -171,7 +175,7 @@ mod tests {
         };
         assert_eq!(line(false, true, None), Ok(ConsolePlan::None));
         assert_eq!(line(true, true, Some(socket)), Ok(ConsolePlan::Socket(socket)));
-        assert_eq!(line(true, false, Some(socket)), Ok(ConsolePlan::Socket(socket)));
+        assert!(line(true, false, Some(socket)).unwrap_err().contains("--detach"));
         assert_eq!(line(true, false, None), Ok(ConsolePlan::Own));
         let error = line(true, true, None).unwrap_err();
         assert!(error.contains("process.terminal") && error.contains("--console-socket"), "{error}");
@@ -199,7 +203,7 @@ mod tests {
         });
         let master = fds.next().unwrap().pop().unwrap();
         assert!(name[..received.bytes].starts_with(b"/dev/pts/"));
-        assert_eq!(window_size(master.as_fd()), Some(WindowSize { rows: 24, columns: 81 }));
+        assert_eq!(window_size(&master), Some(WindowSize { rows: 24, columns: 81 }));
 
         let (mut master, mut slave) = (File::from(master), File::from(slave));
         let mut got = [0; 3];

@@ -29,7 +29,11 @@ mod log;
 mod monitor;
 #[allow(dead_code, reason = "for the verbs that make processes")]
 mod pid_file;
+#[allow(dead_code, reason = "create, run and exec take it up")]
+mod pidfd;
 pub mod plan;
+#[allow(dead_code, reason = "ps takes it up")]
+mod process_table;
 pub mod resources;
 #[allow(dead_code, reason = "for kill")]
 mod signal_name;

@@ -187,7 +187,7 @@ impl Outputs {
     pub(crate) fn window_size(&self) -> Option<WindowSize> {
         // It is the first output: a process with a terminal has no other streams before it.
         let terminal = self.outputs.first().filter(|_| self.has_terminal)?;
-        terminal.with_fd(|fd| console::window_size(fd.as_fd()))?
+        terminal.with_fd(|fd| console::window_size(fd))?
     }
 }
 
