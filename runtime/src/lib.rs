@@ -37,6 +37,7 @@ mod process_table;
 pub mod resources;
 #[allow(dead_code, reason = "for kill")]
 mod signal_name;
+pub mod seccomp;
 mod stage;
 mod state;
 mod store;

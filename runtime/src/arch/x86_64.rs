@@ -2,6 +2,9 @@
 
 use std::arch::x86_64::__cpuid;
 
+/// Whose system calls a seccomp filter is compiled for.
+pub(crate) use crate::seccomp::X86_64 as SECCOMP;
+
 /// Whether the processor offers hardware virtualisation to this machine. Without it a /dev/kvm is one that
 /// emulates in software (kvm_pvm), and that runs only kernels made for it.
 pub(crate) fn hardware_virtualisation() -> bool {
