@@ -35,9 +35,9 @@ pub mod plan;
 #[allow(dead_code, reason = "ps takes it up")]
 mod process_table;
 pub mod resources;
+pub mod seccomp;
 #[allow(dead_code, reason = "for kill")]
 mod signal_name;
-pub mod seccomp;
 mod stage;
 mod state;
 mod store;
