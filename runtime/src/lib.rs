@@ -21,6 +21,7 @@ mod commands;
 mod console;
 #[allow(dead_code, reason = "create, run and exec take it up")]
 mod descriptors;
+pub mod device_program;
 mod files;
 mod id;
 mod image;
