@@ -17,7 +17,7 @@ use crate::failure::{Named, Result};
 use crate::process;
 use crate::report::Report;
 use crate::task::Task;
-use crate::{Places, cgroup, clock, spawn, streams, sys};
+use crate::{Places, cgroup, clock, scheduling, spawn, streams, sys};
 
 /// The container that an exec is for.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,7 @@ fn join(home: Home<'_>, process: &Process) -> Result<()> {
     setsid().named("process", "new session")?;
     let score = process.oom_score_adj.unwrap_or(0);
     fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
+    scheduling::set_priorities(process, None)?;
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME

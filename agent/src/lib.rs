@@ -33,6 +33,8 @@ mod report;
 mod resolve;
 mod rlimits;
 mod root;
+mod scheduling;
+mod seccomp;
 mod setup;
 mod spawn;
 mod stdio;

@@ -20,7 +20,8 @@ use rustix::thread::{
 
 use crate::capabilities::Sets;
 use crate::failure::{Named, Result, cause, setup};
-use crate::{lookup, rlimits, sys};
+use crate::seccomp::Filter;
+use crate::{lookup, rlimits, scheduling, sys};
 
 const DEFAULT_UMASK: u32 = 0o022;
 
@@ -31,9 +32,13 @@ pub(crate) struct Program {
     path: CString,
     args: Vec<CString>,
     env: Vec<CString>,
+    /// Still to be loaded.
+    filter: Option<Filter>,
 }
 
 /// Takes on the identity, limits and rights of the process, and finds its program.
+///
+/// What takes rights in the guest that its user namespace does not give was done before, by who has them.
 pub(crate) fn become_process(config: &Process) -> Result<Program> {
     check_ids(config)?;
     let capabilities = Sets::parse(&config.capabilities)?;
@@ -42,6 +47,10 @@ pub(crate) fn become_process(config: &Process) -> Result<Program> {
     umask(Mode::from_raw_mode(config.user.umask.unwrap_or(DEFAULT_UMASK)));
     replace_null_streams(config);
     own_streams(config);
+    scheduling::run_on(&config.cpu_affinity.last, "process.execCPUAffinity.final")?;
+    if let Some(persona) = config.personality {
+        sys::set_personality(persona).named("linux.personality", format_args!("{persona:#x}"))?;
+    }
     let entered = chdir(config.cwd.as_str());
     match entered {
         // The user may be allowed what root is not (a directory of a network filesystem): tried again below.
@@ -50,6 +59,13 @@ pub(crate) fn become_process(config: &Process) -> Result<Program> {
     }
     if config.no_new_privileges {
         set_no_new_privs(true).named("process.noNewPrivileges", "true")?;
+    }
+    let mut filter = config.seccomp.as_ref().map(Filter::new);
+    if !config.no_new_privileges
+        && let Some(filter) = filter.take()
+    {
+        // Only who has CAP_SYS_ADMIN may load it then: the last chance.
+        filter.load()?;
     }
     capabilities.bound()?;
     set_keep_capabilities(true).named("process.capabilities", "cannot be kept")?;
@@ -60,13 +76,19 @@ pub(crate) fn become_process(config: &Process) -> Result<Program> {
         chdir(config.cwd.as_str())
             .named("process.cwd", format_args!("{:?}: cannot be entered", config.cwd))?;
     }
-    program(config, &env)
+    program(config, &env, filter)
 }
 
 /// Replaces this process; returns why it could not.
 pub(crate) fn execute(program: &Program) -> drupe_protocol::Failure {
     let error = match sys::reset_signals() {
-        Ok(()) => sys::execute(&program.path, &program.args, &program.env),
+        Ok(()) => {
+            // As few calls as possible come after it: each would have to be allowed by it.
+            if let Some(Err(failure)) = program.filter.as_ref().map(Filter::load) {
+                return failure;
+            }
+            sys::execute(&program.path, &program.args, &program.env)
+        }
         Err(error) => error,
     };
     match Errno::from_io_error(&error) {
@@ -75,7 +97,7 @@ pub(crate) fn execute(program: &Program) -> drupe_protocol::Failure {
     }
 }
 
-fn program(config: &Process, env: &[String]) -> Result<Program> {
+fn program(config: &Process, env: &[String], filter: Option<Filter>) -> Result<Program> {
     let Some(name) = config.args.first() else {
         return Err(setup("process.args", "[]: no program named"));
     };
@@ -87,6 +109,7 @@ fn program(config: &Process, env: &[String]) -> Result<Program> {
         path: c_string("process.args", 0, &path)?,
         args: c_strings("process.args", &config.args)?,
         env: c_strings("process.env", env)?,
+        filter,
     })
 }
 

@@ -27,17 +27,29 @@ const RESOURCES: [(&str, Resource); 16] = [
 /// Sets all limits of this process.
 pub(crate) fn apply(limits: &[Rlimit]) -> Result<()> {
     for (index, limit) in limits.iter().enumerate() {
-        let field = format!("process.rlimits[{index}]");
-        let (_, resource) = RESOURCES
-            .iter()
-            .find(|(name, _)| *name == limit.name)
-            .ok_or_else(|| setup(format!("{field}.type"), format_args!("{:?}: unknown limit", limit.name)))?;
-        let finite = |value: u64| (value != u64::MAX).then_some(value);
         let new = rustix::process::Rlimit { current: finite(limit.soft), maximum: finite(limit.hard) };
-        setrlimit(*resource, new)
-            .named(&field, format_args!("{} {}:{}", limit.name, limit.soft, limit.hard))?;
+        setrlimit(resource(index, limit)?, new).named(field(index), describe(limit))?;
     }
     Ok(())
+}
+
+fn resource(index: usize, limit: &Rlimit) -> Result<Resource> {
+    let found = RESOURCES.iter().find(|(name, _)| *name == limit.name).map(|(_, resource)| *resource);
+    found.ok_or_else(|| {
+        setup(format!("{}.type", field(index)), format_args!("{:?}: unknown limit", limit.name))
+    })
+}
+
+fn field(index: usize) -> String {
+    format!("process.rlimits[{index}]")
+}
+
+fn describe(limit: &Rlimit) -> String {
+    format!("{} {}:{}", limit.name, limit.soft, limit.hard)
+}
+
+fn finite(value: u64) -> Option<u64> {
+    (value != u64::MAX).then_some(value)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use rustix::system::{setdomainname, sethostname};
 use crate::failure::{Named, Result, setup};
 use crate::process::{self, Program};
 use crate::report::Report;
-use crate::{Places, capabilities, clock, mounts, root, sys};
+use crate::{Places, capabilities, clock, mounts, root, scheduling, sys};
 
 /// A child that is to become a container's process.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +86,7 @@ fn prepare(config: &GuestConfig, places: &Places) -> Result<(Program, u64)> {
     root::enter(&new_root)
         .named("root.path", format_args!("share {:?}: cannot become /", config.root.share))?;
     drop(new_root);
+    scheduling::set_priorities(&config.process, None)?;
     Ok((process::become_process(&config.process)?, mounted_us))
 }
 

@@ -8,6 +8,7 @@ mod execs;
 mod files;
 mod host;
 mod identity;
+mod policy;
 mod questions;
 mod status;
 mod streams;
@@ -31,9 +32,16 @@ fn main() -> ExitCode {
     if let Some(reason) = &missing {
         eprintln!("skipped, all tests of agent/tests/serve: {reason}");
     }
-    let tests =
-        [execs::TESTS, files::TESTS, identity::TESTS, questions::TESTS, status::TESTS, streams::TESTS]
-            .concat();
+    let tests = [
+        execs::TESTS,
+        files::TESTS,
+        identity::TESTS,
+        policy::TESTS,
+        questions::TESTS,
+        status::TESTS,
+        streams::TESTS,
+    ]
+    .concat();
     for (name, test) in tests {
         let test = move || -> Result<(), Failed> {
             test();
