@@ -41,10 +41,14 @@ pub mod seccomp;
 mod signal_name;
 mod stage;
 mod state;
+#[allow(dead_code, reason = "for events")]
+mod stats;
 mod store;
 mod sys;
 mod text;
 mod time;
+#[allow(dead_code, reason = "for update")]
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

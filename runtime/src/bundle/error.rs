@@ -118,6 +118,15 @@ pub enum Problem {
     /// A value outside of what it may be, which the text says.
     #[error("{0}")]
     Invalid(&'static str),
+    /// A limit of memory that is used up already.
+    #[error("not above the {0} bytes in use")]
+    InUse(u64),
+    /// More memory than a machine has that runs, in MiB.
+    #[error("the machine has {0} MiB, part of them for itself, and keeps them for as long as it runs")]
+    MachineMemory(u64),
+    /// More processors than a machine has that runs.
+    #[error("the machine has {0} processors, and keeps them for as long as it runs")]
+    MachineCpus(u8),
     /// A number below its minimum.
     #[error("below the minimum of {0}")]
     TooSmall(u64),
