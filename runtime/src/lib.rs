@@ -23,6 +23,7 @@ mod console;
 mod descriptors;
 pub mod device_program;
 mod files;
+pub mod hooks;
 mod id;
 mod image;
 mod kvm;
