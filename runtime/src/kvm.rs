@@ -62,6 +62,11 @@ fn check(
     }
 }
 
+/// The name of a user; empty when there is none.
+pub(crate) fn user_name(uid: u32) -> String {
+    std::fs::read_to_string("/etc/passwd").ok().and_then(|text| name_of(&text, uid)).unwrap_or_default()
+}
+
 fn names() -> (String, String) {
     let uid = rustix::process::geteuid().as_raw();
     let gid = std::fs::metadata(DEVICE).map(|metadata| metadata.gid()).ok();

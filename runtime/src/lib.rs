@@ -3,9 +3,10 @@
 //! Read it in the direction of the data:
 //!
 //! ```text
-//! cli -> commands::run -> bundle (config.json, checked) -> plan (pure: what machine, guest and host get)
-//!                      -> store (the container's directory) -> files (every fd that the machine needs)
-//!                      -> monitor (builds and runs the machine, talks to the agent) -> exit status
+//! cli -> commands::{create, run} -> bundle (config.json, checked) -> plan (pure: what machine, guest and host get)
+//!                                -> container (its directory) -> files (every fd that the machine needs)
+//!                                -> launch -> monitor (builds and runs the machine, talks to the agent)
+//!        commands::*             -> container (what state is it in?) -> control (the monitor's socket)
 //! ```
 //!
 //! The OCI types of the `oci-spec` crate stop at [`plan`]: what comes after it is our own plain data.
@@ -19,17 +20,18 @@ pub mod cli;
 mod commands;
 #[allow(dead_code, reason = "create, run and exec take it up")]
 mod console;
+mod container;
+mod control;
 #[allow(dead_code, reason = "create, run and exec take it up")]
 mod descriptors;
 pub mod device_program;
 mod files;
 pub mod hooks;
-mod id;
 mod image;
 mod kvm;
+mod launch;
 mod log;
 mod monitor;
-#[allow(dead_code, reason = "for the verbs that make processes")]
 mod pid_file;
 #[allow(dead_code, reason = "create, run and exec take it up")]
 mod pidfd;
@@ -38,13 +40,10 @@ pub mod plan;
 mod process_table;
 pub mod resources;
 pub mod seccomp;
-#[allow(dead_code, reason = "for kill")]
 mod signal_name;
 mod stage;
-mod state;
 #[allow(dead_code, reason = "for events")]
 mod stats;
-mod store;
 mod sys;
 mod text;
 mod time;
@@ -54,7 +53,7 @@ mod update;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-pub use id::{ContainerId, IdError};
+pub use container::{ContainerId, IdError};
 
 /// Runs the program with these arguments, the first being its own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -1,9 +1,14 @@
 //! The system calls that neither std nor rustix has: the only unsafe code of this crate.
-#![allow(unsafe_code, reason = "mount_setattr(2) and signalfd(2) have no safe wrapper in our dependencies")]
+#![allow(
+    unsafe_code,
+    reason = "mount_setattr(2), signalfd(2), fork(2) and fcntl(2)'s locks have no safe wrapper in our dependencies"
+)]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::Pid;
 
 /// Makes a detached mount tree private and takes device nodes away from it, and writing if `readonly`: for
 /// every mount in the tree, so that none below the first escapes.
@@ -57,6 +62,73 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call returned a new file descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How a lock is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Locking {
+    /// For this descriptor alone, or `WouldBlock`.
+    Exclusive,
+    /// With others who do the same, after waiting for one who has it alone.
+    WaitShared,
+}
+
+fn whole_file(kind: libc::c_int) -> io::Result<libc::flock> {
+    let too_wide = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    Ok(libc::flock {
+        l_type: kind.try_into().map_err(too_wide)?,
+        l_whence: libc::SEEK_SET.try_into().map_err(too_wide)?,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    })
+}
+
+/// Takes a lock of an open file description: it ends with the last descriptor of it.
+pub(crate) fn lock(file: BorrowedFd<'_>, locking: Locking) -> io::Result<()> {
+    let (command, kind) = match locking {
+        Locking::Exclusive => (libc::F_OFD_SETLK, libc::F_WRLCK),
+        Locking::WaitShared => (libc::F_OFD_SETLKW, libc::F_RDLCK),
+    };
+    let lock = whole_file(kind)?;
+    loop {
+        // SAFETY: the descriptor is open, and the kernel only reads the live struct.
+        if unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const lock) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Whether another open file description has an exclusive lock of this file.
+pub(crate) fn is_locked(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut lock = whole_file(libc::F_RDLCK)?;
+    // SAFETY: the descriptor is open, and the kernel writes to nothing but the live struct.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// Which of the two processes after [`fork`] this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forked {
+    /// The old one, and the id of the new one.
+    Parent(Pid),
+    /// The new one.
+    Child,
+}
+
+/// Makes a second process of this one, which must have a single thread.
+pub(crate) fn fork() -> io::Result<Forked> {
+    // SAFETY: with a single thread no lock can be held by a thread that the child does not have.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid).map_or(Forked::Child, Forked::Parent)),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
 }
 
 /// To the nanosecond, without zeros at its end, as Go writes it (`created` of a container).
-#[allow(dead_code, reason = "for the verbs that make containers")]
 pub(crate) fn rfc3339_nanos(time: SystemTime) -> String {
     let (date, nanoseconds) = civil(time);
     let fraction = format!(".{nanoseconds:09}");

@@ -196,16 +196,33 @@ fn an_id_in_use() {
     let mut builder = fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(&in_use).unwrap();
-    let held = fs::File::open(&in_use).unwrap();
-    held.try_lock().unwrap();
-    let output = site.run("x").output().unwrap();
-    assert_eq!(stderr(&output), "drupe: container x: an id in use\n");
-    assert_eq!(output.status.code(), Some(1));
+    fs::write(in_use.join("state.json"), "{").unwrap();
+    for verb in ["run", "create"] {
+        let output =
+            site.drupe().arg(verb).arg("--bundle").arg(site.path("bundle")).arg("x").output().unwrap();
+        assert_eq!(stderr(&output), "drupe: container with given ID already exists\n");
+        assert_eq!(output.status.code(), Some(1));
+    }
     assert!(in_use.exists());
-    // Its holder is gone: the directory is nobody's, and is taken over and removed.
-    drop(held);
-    fs::write(in_use.join("state.json"), "{}").unwrap();
+    let state = site.drupe().args(["state", "x"]).output().unwrap();
+    assert!(stderr(&state).starts_with("drupe: container x: its state is stale"), "{}", stderr(&state));
+    assert!(site.drupe().args(["delete", "--force", "x"]).status().unwrap().success());
     site.failure(&mut site.run("x"));
+}
+
+#[test]
+fn verbs_on_what_is_not_there() {
+    let site = Site::new();
+    for verb in ["state", "start", "kill", "delete"] {
+        let line = site.failure(site.drupe().args([verb, "x"]));
+        assert_eq!(line, "container does not exist", "{verb}");
+    }
+    let forced = site.drupe().args(["delete", "--force", "x"]).output().unwrap();
+    assert!(forced.status.success() && forced.stdout.is_empty() && forced.stderr.is_empty(), "{forced:?}");
+    let list = site.drupe().arg("list").output().unwrap();
+    assert!(list.status.success());
+    assert_eq!(list.stdout, b"ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+    assert!(!site.path("root").exists());
 }
 
 #[test]

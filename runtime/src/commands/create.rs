@@ -1,9 +1,138 @@
-//! `drupe create`
+//! `drupe create`: leaves a monitor behind, whose container is one exec away.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+
+use super::preparation::{Place, Preparation};
+use super::{Failure, removal};
 use crate::cli::{CreateArgs, GlobalArgs};
+use crate::container::Entry;
+use crate::monitor::{Report, Reports, Signals, report_channel};
+use crate::stage::Stages;
+use crate::sys::{self, Forked};
+use crate::{files, launch, pid_file};
 
-use super::Failure;
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error("the container's monitor")]
+    Monitor(#[source] io::Error),
+    #[error("the container's monitor ended before the container was created{}", how(.0.as_ref()))]
+    Ended(Option<i32>),
+    #[error("interrupted by signal {0}")]
+    Interrupted(i32),
+    #[error("{0}")]
+    Reported(String),
+}
 
-pub(crate) fn create(_global: &GlobalArgs, _args: &CreateArgs) -> Result<u8, Failure> {
-    Err(Failure::with_status("create: not available in this build", 1))
+fn how(signal: Option<&i32>) -> String {
+    signal.map(|signal| format!(", by signal {signal}")).unwrap_or_default()
+}
+
+pub(crate) fn create(global: &GlobalArgs, args: &CreateArgs, stages: &mut Stages) -> Result<u8, Failure> {
+    let preparation = Preparation::new(global, args, stages)?;
+    let place = preparation.place(global, stages)?;
+    detach(global, args, preparation, place, stages)?;
+    Ok(0)
+}
+
+/// Leaves a monitor behind. What fails leaves nothing.
+pub(super) fn detach(
+    global: &GlobalArgs,
+    args: &CreateArgs,
+    preparation: Preparation,
+    place: Place,
+    stages: &mut Stages,
+) -> Result<Rc<Entry>, Failure> {
+    let entry = Rc::clone(&place.entry);
+    match make(global, args, preparation, place, stages) {
+        Ok(()) => Ok(entry),
+        Err(failure) => {
+            removal::clean_up(&entry);
+            Err(failure)
+        }
+    }
+}
+
+fn make(
+    global: &GlobalArgs,
+    args: &CreateArgs,
+    preparation: Preparation,
+    place: Place,
+    stages: &mut Stages,
+) -> Result<(), Failure> {
+    let machine = &args.machine;
+    let files = files::open(&preparation.plan.host, machine.kernel.as_deref(), machine.initramfs.as_deref())?;
+    stages.mark("files");
+    let Place { entry, creating, mut signals } = place;
+    let (reporter, reports) = report_channel().map_err(CreateError::Monitor)?;
+    let creator = rustix::process::getpid();
+    match sys::fork().map_err(CreateError::Monitor)? {
+        Forked::Child => {
+            // The creator's to hold.
+            drop((creating, reports));
+            let launch = launch::Launch {
+                plan: preparation.plan,
+                record: preparation.record,
+                entry,
+                files,
+                signals,
+                debug: global.debug,
+            };
+            std::process::exit(i32::from(launch.detached(reporter, creator, stages)))
+        }
+        Forked::Parent(monitor) => {
+            drop(reporter);
+            let made = wait(monitor, reports, &mut signals).and_then(|()| match &args.handover.pid_file {
+                Some(path) => Ok(pid_file::write(path, monitor.as_raw_pid().unsigned_abs())?),
+                None => Ok(()),
+            });
+            if made.is_err() {
+                let _ = rustix::process::kill_process(monitor, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(monitor), WaitOptions::empty());
+            }
+            drop(creating);
+            made
+        }
+    }
+}
+
+/// Waits until the container is created.
+fn wait(monitor: Pid, reports: Reports, signals: &mut Signals) -> Result<(), Failure> {
+    let pidfd: OwnedFd = rustix::process::pidfd_open(monitor, PidfdFlags::empty())
+        .map_err(|errno| CreateError::Monitor(errno.into()))?;
+    loop {
+        let mut fds =
+            [PollFd::new(&reports, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(CreateError::Monitor(errno.into()).into()),
+        }
+        if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {
+            break;
+        }
+        while let Some(signal) = signals.next() {
+            if matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT) {
+                let status = 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0));
+                return Err(Failure::with_status(CreateError::Interrupted(signal), status));
+            }
+        }
+    }
+    match reports.first().map_err(CreateError::Monitor)? {
+        Some(Report::Ready) => Ok(()),
+        Some(Report::Failed { message, status }) => {
+            Err(Failure::with_status(CreateError::Reported(message), status))
+        }
+        None => {
+            let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+            let _ = poll(&mut ended, None);
+            let status = rustix::process::waitpid(Some(monitor), WaitOptions::empty());
+            let signal = status.ok().flatten().and_then(|(_, status)| status.terminating_signal());
+            Err(CreateError::Ended(signal).into())
+        }
+    }
 }

@@ -7,10 +7,13 @@ mod events;
 mod exec;
 mod failure;
 mod features;
+mod find;
 mod kill;
 mod list;
 mod pause;
+mod preparation;
 mod ps;
+mod removal;
 mod resume;
 mod run;
 mod spec;
@@ -27,15 +30,12 @@ pub(crate) use failure::Failure;
 pub(crate) fn run(cli: &Cli, stages: &mut Stages) -> Result<u8, Failure> {
     let global = &cli.global;
     match &cli.verb {
-        Verb::Create(args) => create::create(global, args),
+        Verb::Create(args) => create::create(global, args, stages),
         Verb::Start(args) => start::start(global, args),
         Verb::State(args) => state::state(global, args),
         Verb::Kill(args) => kill::kill(global, args),
         Verb::Delete(args) => delete::delete(global, args),
-        Verb::Run(args) => run::run(global, args, stages).map_err(|error| {
-            let status = error.exit_status();
-            Failure::with_status(error, status)
-        }),
+        Verb::Run(args) => run::run(global, args, stages),
         Verb::Exec(args) => exec::exec(global, args),
         Verb::Ps(args) => ps::ps(global, args),
         Verb::List(args) => list::list(global, args),

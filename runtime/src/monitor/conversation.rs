@@ -1,9 +1,9 @@
 //! The conversation with the agent, without its connection: messages and signals in, messages out.
 //!
 //! ```text
-//! WaitHello --Hello--> Configuring --Ready--> Starting --Started--> Running --Exited--> Exited(status)
-//!                           |                     |
-//!                           +-------- Failed -----+----> an error, with the status that it stands for
+//! WaitHello --Hello--> Configuring --Ready--> Ready --(start)--> Starting --Started--> Running --Exited--> Exited
+//!                           |                                        |
+//!                           +---------------- Failed ----------------+----> an error, with its exit status
 //! ```
 //!
 //! Anything else in any state is an error that ends the conversation: the guest is not trusted to be ours.
@@ -63,6 +63,8 @@ pub(crate) enum State {
     WaitHello,
     /// The agent sets the container up.
     Configuring,
+    /// The container is one exec away.
+    Ready,
     /// The agent executes the program.
     Starting,
     /// The program runs.
@@ -77,6 +79,7 @@ impl State {
         match self {
             Self::WaitHello => "Hello",
             Self::Configuring => "Ready",
+            Self::Ready => "nothing, before the start",
             Self::Starting => "Started",
             Self::Running => "Exited",
             Self::Exited(_) => "nothing",
@@ -135,8 +138,8 @@ impl Conversation {
                 Ok(self.config.take().map(|config| HostMessage::Configure { config }).into_iter().collect())
             }
             (State::Configuring, GuestMessage::Ready { .. }) => {
-                self.state = State::Starting;
-                Ok(vec![HostMessage::Start { container: container(), state: String::new() }])
+                self.state = State::Ready;
+                Ok(Vec::new())
             }
             (State::Starting, GuestMessage::Started { .. }) => {
                 self.state = State::Running;
@@ -160,6 +163,15 @@ impl Conversation {
         }
     }
 
+    /// The program is to be executed; `state` is for the hooks that run in the container.
+    pub(crate) fn start(&mut self, state: String) -> Option<HostMessage> {
+        if self.state != State::Ready {
+            return None;
+        }
+        self.state = State::Starting;
+        Some(HostMessage::Start { container: self.container.clone(), state })
+    }
+
     /// What the agent sent is no message. Before its first one that may be because it is not ours.
     pub(crate) fn malformed(&self, error: FrameError) -> ConversationError {
         match self.state {
@@ -176,13 +188,17 @@ impl Conversation {
         }
     }
 
-    /// Takes a signal that was sent to drupe. It is meant for the workload; before there is one, a signal that
-    /// asks for an end gets it: at once while the guest boots, at the second time while the agent works.
-    pub(crate) fn signal(&mut self, signal: i32) -> SignalAction {
-        let ends = matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
+    /// Takes a signal that is meant for the workload. Before there is one, a signal that asks for an end gets it: at
+    /// once while the guest boots or the container waits for its start, at the second time while the agent works.
+    pub(crate) fn signal(&mut self, signal: i32, target: SignalTarget) -> SignalAction {
+        let asks = matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
+        let ends = asks || signal == libc::SIGKILL;
         match self.state {
             State::WaitHello if ends => SignalAction::End,
-            State::Configuring | State::Starting if ends && self.held.contains(&signal) => SignalAction::End,
+            State::Ready if is_deadly(signal) => SignalAction::End,
+            State::Ready => SignalAction::Ignore,
+            State::Configuring | State::Starting if signal == libc::SIGKILL => SignalAction::End,
+            State::Configuring | State::Starting if asks && self.held.contains(&signal) => SignalAction::End,
             State::WaitHello | State::Configuring | State::Starting => {
                 // As the kernel does with signals that are pending: each at most once.
                 if !self.held.contains(&signal) {
@@ -190,15 +206,28 @@ impl Conversation {
                 }
                 SignalAction::Hold
             }
-            State::Running => SignalAction::Send(HostMessage::Signal {
-                container: self.container.clone(),
-                target: SignalTarget::Main,
-                signal,
-            }),
+            State::Running => {
+                SignalAction::Send(HostMessage::Signal { container: self.container.clone(), target, signal })
+            }
             State::Exited(_) if ends => SignalAction::End,
             State::Exited(_) => SignalAction::Ignore,
         }
     }
+}
+
+/// Whether a signal ends a process that does nothing about it (signal(7)).
+fn is_deadly(signal: i32) -> bool {
+    !matches!(
+        signal,
+        libc::SIGCHLD
+            | libc::SIGCONT
+            | libc::SIGURG
+            | libc::SIGWINCH
+            | libc::SIGSTOP
+            | libc::SIGTSTP
+            | libc::SIGTTIN
+            | libc::SIGTTOU
+    )
 }
 
 fn check_build(version: u32, build: &str) -> Result<(), ConversationError> {

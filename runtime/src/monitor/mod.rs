@@ -1,19 +1,25 @@
-//! The monitor: the process that owns a container's machine and talks to the agent in it. `drupe run` is it.
+//! The monitor: the process that owns a container's machine and talks to the agent in it. `drupe run` is it itself;
+//! `drupe create` leaves one behind.
 //!
 //! One thread: the machine's event loop, on which the [`supervisor`] runs beside the machine's devices.
 
 mod control;
 mod conversation;
+mod kernel_log;
 #[allow(dead_code, reason = "exec and the questions come with the control socket")]
 mod pending;
+mod progress;
+mod report;
+mod requests;
 mod signals;
 #[allow(dead_code, reason = "terminals and execs come with the control socket")]
 mod stdio;
 mod supervisor;
+mod tasks;
 mod timer;
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -22,15 +28,22 @@ use drupe_vmm::{
     BuildError, HostPort, LoadError, Machine, MachineConfig, MachineFiles, RunError, StopReason,
 };
 
+use crate::container::StoreError;
+use crate::control::Listener;
 use crate::files::Files;
 use crate::kvm::KvmError;
+use crate::pid_file::PidFileError;
 use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
-use stdio::{StreamFds, Streams};
+use requests::Clients;
 use supervisor::{HELLO_TIMEOUT, Record, Supervisor};
 use timer::Timer;
 
+pub(crate) use kernel_log::KernelLog;
+pub(crate) use progress::{Audience, Lifecycle, Progress};
+pub(crate) use report::{Report, Reporter, Reports, channel as report_channel};
 pub(crate) use signals::Signals;
+pub(crate) use stdio::StreamFds;
 pub(crate) use supervisor::Ending;
 
 /// The first port of the main process's streams; the plan has the same.
@@ -57,6 +70,14 @@ pub(crate) enum MonitorError {
     Descriptors(#[from] io::Error),
     #[error("the monitor's event loop")]
     Events(#[from] event_manager::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error("the container's control socket")]
+    Listener(#[source] io::Error),
+    #[error("the creator of the container has ended")]
+    Report(#[source] io::Error),
 }
 
 impl MonitorError {
@@ -77,23 +98,35 @@ impl MonitorError {
     }
 }
 
-/// Runs a container in a machine of its own, to its end. `started` is called when its program runs.
+/// What a monitor is given beside the machine.
+pub(crate) struct Setting {
+    pub(crate) signals: Signals,
+    pub(crate) streams: StreamFds,
+    /// Where other processes ask for something.
+    pub(crate) listener: Option<Listener>,
+    pub(crate) lifecycle: Box<dyn Lifecycle>,
+    /// The program is executed without being asked for.
+    pub(crate) starts: bool,
+    /// Where the guest kernel's log goes.
+    pub(crate) console: Option<Box<dyn Write + Send>>,
+}
+
+/// Runs a container in a machine of its own, to its end.
 pub(crate) fn run(
     machine: &MachineConfig,
     guest: GuestConfig,
     files: Files,
-    signals: Signals,
+    setting: Setting,
     stages: &mut Stages,
-    started: Box<dyn FnMut()>,
 ) -> Result<Ending, MonitorError> {
     let (control, control_port) = control::channel()?;
     let mut guest = guest;
-    let Streams { ports, outputs } =
-        stdio::open(StreamFds::inherited()?, FIRST_STREAM_PORT, &mut guest.process)?;
+    let stdio::Streams { ports, outputs } =
+        stdio::open(setting.streams, FIRST_STREAM_PORT, &mut guest.process)?;
     let control_port: Box<dyn HostPort> = Box::new(control_port);
     let ports = std::iter::once((CONTROL_PORT, control_port)).chain(ports).collect();
     let kernel = files.kernel.path.clone();
-    let machine = Machine::build(machine, machine_files(machine, files, ports))
+    let machine = Machine::build(machine, machine_files(files, ports, setting.console))
         .map_err(|error| MonitorError::of_build(error, kernel))?;
     stages.mark("machine");
     let handle = machine.handle();
@@ -101,12 +134,15 @@ pub(crate) fn run(
     let supervisor = Supervisor {
         conversation: Conversation::new(guest),
         control,
-        signals,
+        signals: setting.signals,
         outputs,
         timer: Timer::new().map_err(MonitorError::Descriptors)?,
+        deadline: Timer::new().map_err(MonitorError::Descriptors)?,
         patience: Supervisor::PATIENCE,
         record: Rc::clone(&record),
-        started,
+        lifecycle: setting.lifecycle,
+        clients: Clients::new(setting.listener),
+        starts: setting.starts,
         stop: Box::new(move || handle.stop()),
     };
     let stopped = machine.run(vec![Box::new(supervisor)]);
@@ -116,14 +152,18 @@ pub(crate) fn run(
     conclude(known.or_else(|| record.status.and_then(|status| cut_off(status, &stopped))), stopped)
 }
 
-fn machine_files(config: &MachineConfig, files: Files, ports: Vec<stdio::Port>) -> MachineFiles {
+fn machine_files(
+    files: Files,
+    ports: Vec<stdio::Port>,
+    console: Option<Box<dyn Write + Send>>,
+) -> MachineFiles {
     MachineFiles {
         kvm: files.kvm,
         kernel: files.kernel.file,
         initramfs: Some(files.initramfs),
         shares: files.shares,
         ports,
-        console: if config.console { Some(Box::new(io::stderr())) } else { None },
+        console,
     }
 }
 
@@ -150,5 +190,7 @@ fn conclude(
     }
 }
 
+#[cfg(test)]
+mod requests_test;
 #[cfg(test)]
 mod tests;

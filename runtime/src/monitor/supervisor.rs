@@ -1,4 +1,4 @@
-//! What runs on the machine's event loop: the control connection, signals, the ends of the streams, one timer.
+//! What runs on the machine's event loop: the control connection, signals, clients, the ends of the streams, timers.
 //!
 //! It ends the machine as soon as it knows how the container ended, and leaves that in the [`Record`].
 
@@ -7,13 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drupe_protocol::{ExitStatus, GuestMessage, HostMessage};
+use drupe_protocol::{ExitStatus, GuestMessage, HostMessage, SignalTarget};
 use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventOps, EventSet, Events};
 
 use super::MonitorError;
 use super::control::{Control, ReadOutcome};
-use super::conversation::{Conversation, SignalAction, State};
+use super::conversation::{Conversation, State};
+use super::progress::Lifecycle;
+use super::requests::{Clients, exit_of};
 use super::signals::Signals;
 use super::stdio::Outputs;
 use super::timer::Timer;
@@ -25,6 +27,8 @@ pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How many looks in a row may find a stream that could be written to, and a guest that does not end it.
 const DRAIN_PATIENCE: u32 = 10;
+/// How long a guest may take to end its workload after SIGKILL, before the machine is ended.
+const KILL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,13 @@ const CONTROL_OUT: u32 = 1;
 const SIGNALS: u32 = 2;
 const OUTPUTS: u32 = 3;
 const TIMER: u32 = 4;
+const DEADLINE: u32 = 5;
+pub(super) const LISTENER: u32 = 6;
+/// The first of the clients.
+pub(super) const SESSIONS: u32 = 1 << 16;
+
+/// How a workload ended that its machine went away under.
+const KILLED: ExitStatus = ExitStatus::Signal(9);
 
 /// The subscriber of the event loop.
 pub(crate) struct Supervisor {
@@ -58,10 +69,14 @@ pub(crate) struct Supervisor {
     pub(crate) signals: Signals,
     pub(crate) outputs: Arc<Outputs>,
     pub(crate) timer: Timer,
+    /// Set when the workload was told to end at once.
+    pub(crate) deadline: Timer,
     pub(crate) patience: u32,
     pub(crate) record: Rc<RefCell<Record>>,
-    /// Called when the container's program runs.
-    pub(crate) started: Box<dyn FnMut()>,
+    pub(crate) lifecycle: Box<dyn Lifecycle>,
+    pub(crate) clients: Clients,
+    /// The program is executed as soon as it can be.
+    pub(crate) starts: bool,
     /// Ends the machine.
     pub(crate) stop: Box<dyn FnMut()>,
 }
@@ -70,14 +85,15 @@ impl Supervisor {
     /// How patient a new one is.
     pub(crate) const PATIENCE: u32 = DRAIN_PATIENCE;
 
-    fn end(&mut self, result: Result<Ending, MonitorError>) {
-        let mut record = self.record.borrow_mut();
-        if record.result.is_none() {
-            record.stages.mark("end");
-            record.result = Some(result);
-            drop(record);
-            (self.stop)();
+    pub(super) fn end(&mut self, result: Result<Ending, MonitorError>) {
+        if self.has_ended() {
+            return;
         }
+        self.record.borrow_mut().stages.mark("end");
+        self.lifecycle.ended(exit_of(&result));
+        self.reply_ended(&result);
+        self.record.borrow_mut().result = Some(result);
+        (self.stop)();
     }
 
     fn has_ended(&self) -> bool {
@@ -95,8 +111,11 @@ impl Supervisor {
             }
         }
         while let Some(message) = self.control.next().map_err(|error| self.conversation.malformed(error))? {
+            if self.note_task(&message, ops)? {
+                continue;
+            }
             let answers = self.conversation.receive(&message)?;
-            self.note(&message)?;
+            self.note(&message, ops)?;
             for answer in answers {
                 self.send(&answer, ops)?;
             }
@@ -104,7 +123,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn send(&mut self, message: &HostMessage, ops: &mut EventOps) -> Result<(), MonitorError> {
+    pub(super) fn send(&mut self, message: &HostMessage, ops: &mut EventOps) -> Result<(), MonitorError> {
         self.control.queue(message)?;
         self.flush(ops)
     }
@@ -122,48 +141,67 @@ impl Supervisor {
     }
 
     /// What a message means beside its answers.
-    fn note(&mut self, message: &GuestMessage) -> Result<(), MonitorError> {
-        let mut record = self.record.borrow_mut();
-        let Record { stages, status: exit_status, .. } = &mut *record;
+    fn note(&mut self, message: &GuestMessage, ops: &mut EventOps) -> Result<(), MonitorError> {
+        self.mark(message);
+        match *message {
+            GuestMessage::Hello { .. } => self.timer.stop().map_err(MonitorError::Descriptors),
+            GuestMessage::Ready { .. } => {
+                self.lifecycle.created()?;
+                if self.starts { self.start(ops) } else { Ok(()) }
+            }
+            GuestMessage::Started { .. } => {
+                self.lifecycle.started();
+                self.reply_started(ops)
+            }
+            GuestMessage::Exited { status, .. } => {
+                self.record.borrow_mut().status = Some(status);
+                self.timer.set_every(DRAIN_INTERVAL).map_err(MonitorError::Descriptors)
+            }
+            GuestMessage::Failed { .. }
+            | GuestMessage::ExecStarted { .. }
+            | GuestMessage::ExecFailed { .. }
+            | GuestMessage::ExecExited { .. }
+            | GuestMessage::Answer { .. } => Ok(()),
+        }
+    }
+
+    fn mark(&self, message: &GuestMessage) {
+        let stages = &mut self.record.borrow_mut().stages;
         match *message {
             GuestMessage::Hello { pid1_us, now_us, .. } => {
                 stages.mark_guest("guest kernel", pid1_us, now_us);
                 stages.mark("agent");
-                self.timer.stop().map_err(MonitorError::Descriptors)?;
             }
             GuestMessage::Ready { configured_us, mounted_us, now_us, .. } => {
                 stages.mark_guest("configured", configured_us, now_us);
                 stages.mark_guest("mounted", mounted_us, now_us);
                 stages.mark("ready");
             }
-            GuestMessage::Started { .. } => {
-                stages.mark("started");
-                (self.started)();
-            }
-            GuestMessage::Exited { status, .. } => {
-                stages.mark("exited");
-                *exit_status = Some(status);
-                self.timer.set_every(DRAIN_INTERVAL).map_err(MonitorError::Descriptors)?;
-            }
-            GuestMessage::Failed { .. }
-            | GuestMessage::ExecStarted { .. }
-            | GuestMessage::ExecFailed { .. }
-            | GuestMessage::ExecExited { .. }
-            | GuestMessage::Answer { .. } => {}
+            GuestMessage::Started { .. } => stages.mark("started"),
+            GuestMessage::Exited { .. } => stages.mark("exited"),
+            _ => {}
         }
-        Ok(())
     }
 
     fn read_signals(&mut self, ops: &mut EventOps) -> Result<(), MonitorError> {
         while let Some(signal) = self.signals.next() {
-            match self.conversation.signal(signal) {
-                SignalAction::Send(message) => self.send(&message, ops)?,
-                SignalAction::Hold | SignalAction::Ignore => {}
-                SignalAction::End => self.end(Ok(match self.conversation.state() {
-                    State::Exited(status) => Ending::Exited(status),
-                    _ => Ending::Interrupted(signal),
-                })),
-            }
+            self.deliver(signal, SignalTarget::Main, ops)?;
+        }
+        Ok(())
+    }
+
+    /// The workload was told to end at once: the machine is ended if it does not.
+    pub(super) fn expect_end(&self) -> Result<(), MonitorError> {
+        self.deadline.set_once(KILL_TIMEOUT).map_err(MonitorError::Descriptors)
+    }
+
+    fn give_up(&mut self) -> Result<(), MonitorError> {
+        if self.deadline.take().map_err(MonitorError::Descriptors)? {
+            let status = match self.conversation.state() {
+                State::Exited(status) => status,
+                _ => KILLED,
+            };
+            self.end(Ok(Ending::Exited(status)));
         }
         Ok(())
     }
@@ -197,6 +235,10 @@ impl Supervisor {
         ops.add(Events::with_data_raw(self.signals.fd(), SIGNALS, EventSet::IN))?;
         ops.add(Events::with_data(self.outputs.changed(), OUTPUTS, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.timer.fd(), TIMER, EventSet::IN))?;
+        ops.add(Events::with_data_raw(self.deadline.fd(), DEADLINE, EventSet::IN))?;
+        if let Some(listener) = &self.clients.listener {
+            ops.add(Events::with_data_raw(listener.fd(), LISTENER, EventSet::IN))?;
+        }
         self.timer.set_once(HELLO_TIMEOUT).map_err(MonitorError::Descriptors)
     }
 }
@@ -217,6 +259,9 @@ impl MutEventSubscriber for Supervisor {
             CONTROL_OUT => self.flush(ops),
             SIGNALS => self.read_signals(ops),
             TIMER => self.tick(),
+            DEADLINE => self.give_up(),
+            LISTENER => self.accept(ops),
+            number if number >= SESSIONS => self.serve(number, ops),
             _ => {
                 // Read only to rest it; what changed is looked at below.
                 let _ = self.outputs.changed().read();

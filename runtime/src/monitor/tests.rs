@@ -13,6 +13,8 @@ use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventManager, SubscriberOps};
 
 use super::*;
+use crate::container::record::tests::record as record_of;
+use crate::container::{Entry, Store};
 use crate::text::chain;
 
 fn guest_config() -> GuestConfig {
@@ -30,45 +32,78 @@ fn guest_config() -> GuestConfig {
 }
 
 /// The monitor's event loop, and the ends that the guest and the user have.
-struct Scene {
+pub(super) struct Scene {
     events: EventManager<Box<dyn MutEventSubscriber>>,
-    record: Rc<RefCell<Record>>,
+    pub(super) record: Rc<RefCell<Record>>,
     control_port: control::ControlPort,
     stdio: Vec<stdio::Port>,
     agent_in: Option<File>,
     agent_out: Option<File>,
     decoder: Decoder,
     signals: File,
-    started: Rc<RefCell<u32>>,
+    pub(super) told: Rc<RefCell<Vec<String>>>,
     stopped: Rc<RefCell<u32>>,
+    pub(super) entry: Entry,
+    _dir: tempfile::TempDir,
+}
+
+/// Writes down what it is told.
+struct Told(Rc<RefCell<Vec<String>>>);
+
+impl Lifecycle for Told {
+    fn created(&mut self) -> Result<(), MonitorError> {
+        self.0.borrow_mut().push("created".into());
+        Ok(())
+    }
+
+    fn start_state(&self) -> String {
+        "{}".into()
+    }
+
+    fn started(&mut self) {
+        self.0.borrow_mut().push("started".into());
+    }
+
+    fn ended(&mut self, exit: Option<ExitStatus>) {
+        self.0.borrow_mut().push(format!("ended {exit:?}"));
+    }
 }
 
 impl Scene {
+    /// One in which the program is executed as soon as it can be.
     fn new() -> Self {
+        Self::setting(true)
+    }
+
+    pub(super) fn setting(starts: bool) -> Self {
         let (control, control_port) = control::channel().unwrap();
         let mut config = guest_config();
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         let duplicate = |fd: &dyn AsFd| Some(fd.as_fd().try_clone_to_owned().unwrap());
         let fds =
             StreamFds { stdout: duplicate(&stdout), stderr: duplicate(&stderr), ..StreamFds::default() };
-        let Streams { ports: stdio, outputs } = stdio::open(fds, 1, &mut config.process).unwrap();
+        let stdio::Streams { ports: stdio, outputs } = stdio::open(fds, 1, &mut config.process).unwrap();
         let (signals, signal_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         let record = Rc::new(RefCell::new(Record { stages: Stages::begin(), status: None, result: None }));
-        let (started, stopped) = (Rc::new(RefCell::new(0)), Rc::new(RefCell::new(0)));
-        let count = |counter: &Rc<RefCell<u32>>| {
-            let counter = Rc::clone(counter);
-            Box::new(move || *counter.borrow_mut() += 1)
-        };
+        let (told, stopped) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(0)));
+        let count = Rc::clone(&stopped);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("root")).unwrap();
+        let (entry, _) = store.create(&"c".parse().unwrap(), &record_of("c")).unwrap();
+        let listener = Listener::bind(entry.dir().as_fd()).unwrap();
         let supervisor = Supervisor {
             conversation: Conversation::new(config),
             control,
             signals: Signals::from_file(File::from(signals)),
             outputs,
             timer: Timer::new().unwrap(),
+            deadline: Timer::new().unwrap(),
             patience: 2,
             record: Rc::clone(&record),
-            started: count(&started),
-            stop: count(&stopped),
+            lifecycle: Box::new(Told(Rc::clone(&told))),
+            clients: Clients::new(Some(listener)),
+            starts,
+            stop: Box::new(move || *count.borrow_mut() += 1),
         };
         let mut events: EventManager<Box<dyn MutEventSubscriber>> = EventManager::new().unwrap();
         events.add_subscriber(Box::new(supervisor));
@@ -81,14 +116,20 @@ impl Scene {
             agent_out: None,
             decoder: Decoder::new(),
             signals: File::from(signal_writer),
-            started,
+            told,
             stopped,
+            entry,
+            _dir: dir,
         }
     }
 
     /// A scene in which the agent has connected.
     fn connected() -> Self {
-        let mut scene = Self::new();
+        Self::new().connect()
+    }
+
+    pub(super) fn connect(self) -> Self {
+        let mut scene = self;
         let stream = scene.control_port.connect(1).unwrap();
         assert!(scene.control_port.connect(2).is_none(), "the agent connects once");
         scene.agent_in = stream.input.map(File::from);
@@ -97,8 +138,12 @@ impl Scene {
     }
 
     /// A scene in which these messages have been sent, and answered.
-    fn after(messages: &[GuestMessage]) -> Self {
-        let mut scene = Self::connected();
+    pub(super) fn after(messages: &[GuestMessage]) -> Self {
+        Self::connected().then(messages)
+    }
+
+    pub(super) fn then(self, messages: &[GuestMessage]) -> Self {
+        let mut scene = self;
         for message in messages {
             scene.send(message);
             assert!(scene.record.borrow().result.is_none(), "{message:?}");
@@ -107,11 +152,11 @@ impl Scene {
         scene
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         while self.events.run_with_timeout(0).unwrap() > 0 && self.record.borrow().result.is_none() {}
     }
 
-    fn send(&mut self, message: &GuestMessage) {
+    pub(super) fn send(&mut self, message: &GuestMessage) {
         self.send_bytes(&frame::encode(message).unwrap());
     }
 
@@ -129,7 +174,7 @@ impl Scene {
         self.turn();
     }
 
-    fn received(&mut self) -> Vec<HostMessage> {
+    pub(super) fn received(&mut self) -> Vec<HostMessage> {
         let mut bytes = vec![0; 1 << 20];
         loop {
             match self.agent_in.as_mut().unwrap().read(&mut bytes) {
@@ -143,13 +188,13 @@ impl Scene {
         std::iter::from_fn(|| self.decoder.take().unwrap()).collect()
     }
 
-    fn ending(&self) -> Ending {
+    pub(super) fn ending(&self) -> Ending {
         assert_eq!(*self.stopped.borrow(), 1, "the machine is stopped once");
         *self.record.borrow().result.as_ref().unwrap().as_ref().unwrap()
     }
 
     /// The line that the error gives, and its exit status.
-    fn error(&self) -> (String, u8) {
+    pub(super) fn error(&self) -> (String, u8) {
         assert_eq!(*self.stopped.borrow(), 1, "the machine is stopped once");
         let record = self.record.borrow();
         let error = record.result.as_ref().unwrap().as_ref().unwrap_err();
@@ -157,23 +202,23 @@ impl Scene {
     }
 }
 
-fn hello() -> GuestMessage {
+pub(super) fn hello() -> GuestMessage {
     GuestMessage::Hello { version: VERSION, build: BUILD.into(), pid1_us: 1, now_us: 2 }
 }
 
-fn ready() -> GuestMessage {
+pub(super) fn ready() -> GuestMessage {
     GuestMessage::Ready { container: "c".into(), configured_us: 3, mounted_us: 4, now_us: 5 }
 }
 
-fn started() -> GuestMessage {
+pub(super) fn started() -> GuestMessage {
     GuestMessage::Started { container: "c".into(), pid: 7, now_us: 6 }
 }
 
-fn exited(status: ExitStatus) -> GuestMessage {
+pub(super) fn exited(status: ExitStatus) -> GuestMessage {
     GuestMessage::Exited { container: "c".into(), status }
 }
 
-fn failed(kind: FailureKind) -> GuestMessage {
+pub(super) fn failed(kind: FailureKind) -> GuestMessage {
     let failure = Failure { kind, field: "process.args[0]".into(), message: "\"x\": not found".into() };
     GuestMessage::Failed { container: "c".into(), failure }
 }
@@ -184,10 +229,10 @@ fn a_container_runs_to_its_end() {
     scene.send(&hello());
     assert_eq!(scene.received(), [HostMessage::Configure { config: Box::new(guest_config()) }]);
     scene.send(&ready());
-    assert_eq!(scene.received(), [HostMessage::Start { container: "c".into(), state: String::new() }]);
-    assert_eq!(*scene.started.borrow(), 0);
+    assert_eq!(scene.received(), [HostMessage::Start { container: "c".into(), state: "{}".into() }]);
+    assert_eq!(*scene.told.borrow(), ["created"]);
     scene.send(&started());
-    assert_eq!(*scene.started.borrow(), 1);
+    assert_eq!(*scene.told.borrow(), ["created", "started"]);
     assert_eq!(scene.received(), []);
     scene.send(&exited(ExitStatus::Code(3)));
     assert_eq!(scene.ending(), Ending::Exited(ExitStatus::Code(3)));

@@ -20,7 +20,7 @@ use drupe_protocol::{CgroupConfig, GuestConfig};
 use drupe_vmm::MachineConfig;
 
 use crate::bundle::{Bundle, FieldError};
-use crate::id::ContainerId;
+use crate::container::ContainerId;
 use support::Warning;
 
 pub(crate) use names::{capability_names, mount_option_names, namespace_names};

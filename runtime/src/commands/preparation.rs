@@ -1,0 +1,63 @@
+//! What `create` and `run` do before anything is changed: the bundle is read, checked and planned.
+
+use std::rc::Rc;
+
+use super::{Failure, find};
+use crate::bundle::{Bundle, FieldError};
+use crate::cli::{CreateArgs, GlobalArgs};
+use crate::container::lock::Held;
+use crate::container::{ContainerId, Entry, Record, Store, Verb};
+use crate::files;
+use crate::monitor::Signals;
+use crate::plan::{self, Plan};
+use crate::stage::Stages;
+
+/// A container that can be made.
+#[derive(Debug)]
+pub(super) struct Preparation {
+    pub(super) id: ContainerId,
+    pub(super) plan: Plan,
+    pub(super) record: Record,
+}
+
+/// A container whose directory is made.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) entry: Rc<Entry>,
+    pub(super) creating: Held,
+    pub(super) signals: Signals,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("config.json")]
+struct PlanError(#[from] FieldError);
+
+#[derive(Debug, thiserror::Error)]
+#[error("signals")]
+struct SignalsError(#[from] std::io::Error);
+
+impl Preparation {
+    pub(super) fn new(global: &GlobalArgs, args: &CreateArgs, stages: &mut Stages) -> Result<Self, Failure> {
+        files::reserve_fds();
+        let id = find::id(&args.id)?;
+        let bundle = Bundle::load(&args.bundle)?;
+        stages.mark("parse");
+        let plan = plan::plan(&bundle, &id, global.debug).map_err(PlanError)?;
+        for warning in &plan.warnings {
+            log::warn!("{warning}");
+        }
+        stages.mark("plan");
+        let record = Record::new(&id, &bundle);
+        Ok(Self { id, plan, record })
+    }
+
+    /// Makes the container's directory.
+    pub(super) fn place(&self, global: &GlobalArgs, stages: &mut Stages) -> Result<Place, Failure> {
+        find::find(global, self.id.as_str(), Verb::Create)?;
+        // From here on a signal is read, not obeyed, so that none can leave the directory behind.
+        let signals = Signals::block().map_err(SignalsError)?;
+        let (entry, creating) = Store::open(&find::root(global)?)?.create(&self.id, &self.record)?;
+        stages.mark("state");
+        Ok(Place { entry: Rc::new(entry), creating, signals })
+    }
+}

@@ -1,0 +1,81 @@
+//! The locks of a container: files that a process holds locked as long as it lives, and no longer.
+//!
+//! They are open file description locks (fcntl(2), `F_OFD_SETLK`): others can ask for them without taking them, and
+//! they end with the last descriptor, however its process ends.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use crate::sys;
+
+/// Which lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// The monitor's: the container is not over.
+    Alive,
+    /// `create`'s: it has not returned.
+    Creating,
+}
+
+impl Lock {
+    /// The name of its file.
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Creating => "creating",
+        }
+    }
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _file: File,
+}
+
+impl Held {
+    /// Takes the lock of an open file; `None` when somebody else has it.
+    pub(crate) fn take(file: File) -> io::Result<Option<Self>> {
+        match sys::lock(file.as_fd(), sys::Locking::Exclusive) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether somebody holds the lock of this file.
+pub(crate) fn is_held(file: &File) -> io::Result<bool> {
+    sys::is_locked(file.as_fd())
+}
+
+/// Waits until nobody holds it.
+pub(crate) fn wait(file: &File) -> io::Result<()> {
+    sys::lock(file.as_fd(), sys::Locking::WaitShared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_holder_and_asking_does_not_take_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alive");
+        let open =
+            || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+        assert!(!is_held(&open()).unwrap());
+        let held = Held::take(open()).unwrap().unwrap();
+        assert!(is_held(&open()).unwrap() && is_held(&open()).unwrap());
+        assert!(Held::take(open()).unwrap().is_none());
+        let waiter = open();
+        let waits = std::thread::spawn(move || wait(&waiter).unwrap());
+        drop(held);
+        waits.join().unwrap();
+        assert!(!is_held(&open()).unwrap());
+        let reader = open();
+        wait(&reader).unwrap();
+        assert!(!is_held(&open()).unwrap(), "who waited has it for nobody else");
+    }
+}

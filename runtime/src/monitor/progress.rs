@@ -1,0 +1,99 @@
+//! The monitor's account of its container: what others are told when it gets on.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use drupe_protocol::ExitStatus;
+use rustix::process::set_parent_process_death_signal;
+
+use super::MonitorError;
+use super::report::Reporter;
+use crate::container::lock::Held;
+use crate::container::{Entry, Lock, Record, Status};
+use crate::{pid_file, text};
+
+/// Who hears that the container gets on.
+pub(crate) trait Lifecycle {
+    /// It is one exec away.
+    fn created(&mut self) -> Result<(), MonitorError>;
+    /// The state that hooks in the container get, as JSON.
+    fn start_state(&self) -> String;
+    /// Its program runs.
+    fn started(&mut self);
+    /// It is over.
+    fn ended(&mut self, exit: Option<ExitStatus>);
+}
+
+/// The container's record, on its way through the states, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    entry: Rc<Entry>,
+    record: Record,
+    alive: Option<Held>,
+    audience: Audience,
+}
+
+/// Who waits for the container to be created.
+#[derive(Debug)]
+pub(crate) enum Audience {
+    /// Another process, whose end before that ends this one.
+    Creator(Reporter),
+    /// Whoever finds the container locked as being created, and reads the pid file.
+    Others(Option<Held>, Option<PathBuf>),
+}
+
+impl Progress {
+    /// This process is the container's monitor from here on.
+    pub(crate) fn begin(
+        entry: Rc<Entry>,
+        mut record: Record,
+        audience: Audience,
+    ) -> Result<Self, MonitorError> {
+        let alive = entry.hold(Lock::Alive)?;
+        record.adopt();
+        entry.write(&record)?;
+        Ok(Self { entry, record, alive: Some(alive), audience })
+    }
+
+    fn write(&self) {
+        // A state that cannot be told is no reason to end the container.
+        if let Err(error) = self.entry.write(&self.record) {
+            log::warn!("{}", text::chain(&error));
+        }
+    }
+}
+
+impl Lifecycle for Progress {
+    fn created(&mut self) -> Result<(), MonitorError> {
+        self.record.status = Status::Created;
+        self.entry.write(&self.record)?;
+        match &mut self.audience {
+            Audience::Creator(reporter) => {
+                set_parent_process_death_signal(None).map_err(std::io::Error::from)?;
+                reporter.ready().map_err(MonitorError::Report)
+            }
+            Audience::Others(creating, file) => {
+                if let Some(path) = file {
+                    pid_file::write(path, self.record.pid.unsigned_abs())?;
+                }
+                drop(creating.take());
+                Ok(())
+            }
+        }
+    }
+
+    fn start_state(&self) -> String {
+        self.record.oci_state(Status::Created).to_string()
+    }
+
+    fn started(&mut self) {
+        self.record.status = Status::Running;
+        self.write();
+    }
+
+    fn ended(&mut self, exit: Option<ExitStatus>) {
+        self.record.end(exit);
+        self.write();
+        drop(self.alive.take());
+    }
+}
