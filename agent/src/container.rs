@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use drupe_protocol::{ExitStatus, GuestMessage, HostMessage, Namespaces, SignalTarget};
+use drupe_protocol::{ExitStatus, GuestMessage, HostMessage, Namespaces, SignalTarget, WindowSize};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Pid;
 
@@ -99,6 +99,15 @@ impl Container {
                 }
             }
         }
+    }
+
+    /// Changes the size of a terminal, if there is such a one.
+    pub(crate) fn resize(&mut self, exec: Option<u32>, size: WindowSize) {
+        let task = match exec {
+            None => Some(&mut self.main),
+            Some(number) => self.execs.get_mut(&number),
+        };
+        task.into_iter().for_each(|task| task.resize(size));
     }
 
     /// The process in its cgroup that is the agent's.

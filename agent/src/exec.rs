@@ -5,18 +5,21 @@
 //! looks into it. It uses the agent's /proc before it joins, and none afterwards: the container's is not trusted.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use drupe_protocol::{Namespaces, Process};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::setsid;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::dial::Dial;
 use crate::failure::{Named, Result};
-use crate::process;
+use crate::process::{self, Program};
 use crate::report::Report;
+use crate::streams::Ends;
 use crate::task::Task;
+use crate::terminal::Terminal;
 use crate::{Places, cgroup, clock, scheduling, spawn, streams, sys};
 
 /// The container that an exec is for.
@@ -31,15 +34,11 @@ pub(crate) struct Home<'a> {
 /// Starts to prepare a process. On failure nothing of it is left.
 pub(crate) fn spawn(home: Home<'_>, process: &Process, places: &Places, dial: &dyn Dial) -> Result<Task> {
     let asked_us = clock::now_us();
-    let streams = streams::connect(process, dial)?;
+    let (streams, ends) = streams::connect(process, dial)?;
     let (ours, theirs) = UnixStream::pair().named("process", "report socket")?;
     let child = birth(home, places)?;
-    let Some(child) = child else {
-        let [stdin, stdout, stderr] = &streams.standard;
-        let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        run(home, process, standard, theirs.as_fd(), asked_us)
-    };
-    Ok(Task::new(child, ours.into(), streams.relays))
+    let Some(child) = child else { run(home, process, &ends, theirs.as_fd(), asked_us) };
+    Ok(Task::new(child, ours.into(), streams))
 }
 
 /// Makes the child where the container's processes may be. `None` in the child.
@@ -57,24 +56,31 @@ fn birth(home: Home<'_>, places: &Places) -> Result<Option<sys::Process>> {
 }
 
 /// The child's life: joins the container, reports, executes the program.
-fn run(
-    home: Home<'_>,
-    process: &Process,
-    standard: [BorrowedFd<'_>; 3],
-    report: BorrowedFd<'_>,
-    asked_us: u64,
-) -> ! {
+fn run(home: Home<'_>, process: &Process, ends: &Ends, report: BorrowedFd<'_>, asked_us: u64) -> ! {
     let joined = join(home, process);
-    let Ok(report) = sys::keep_only(standard, report) else { sys::exit(1) };
+    let Ok(report) = sys::keep_only(ends.standard(), &ends.others(), report) else { sys::exit(1) };
     let mut report = Report::new(report, home.id);
-    let failure = match joined.and_then(|()| process::become_process(process)) {
-        Ok(program) => {
-            report.ready(asked_us, clock::now_us());
+    let failure = match joined.and_then(|()| become_process(process)) {
+        Ok((program, terminal)) => {
+            report.ready(asked_us, clock::now_us(), terminal);
             process::execute(&program)
         }
         Err(failure) => failure,
     };
     report.failed(failure)
+}
+
+fn become_process(process: &Process) -> Result<(Program, Option<OwnedFd>)> {
+    let terminal = match process.terminal {
+        Some(_) => {
+            let root = open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .named("process.terminal", "\"/\"")?;
+            Terminal::for_process(root.as_fd(), process)?
+        }
+        None => None,
+    };
+    let terminal = terminal.map(|terminal| terminal.take(process.user.uid)).transpose()?;
+    Ok((process::become_process(process)?, terminal))
 }
 
 fn join(home: Home<'_>, process: &Process) -> Result<()> {

@@ -18,6 +18,7 @@ pub mod clock;
 mod container;
 mod devices;
 pub mod dial;
+mod duplex;
 mod exec;
 mod failure;
 mod limits;
@@ -42,6 +43,7 @@ mod streams;
 mod supervise;
 mod sys;
 mod task;
+mod terminal;
 
 use std::path::PathBuf;
 

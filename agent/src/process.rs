@@ -12,7 +12,7 @@ use std::path::Path;
 use drupe_protocol::Process;
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, major, minor};
 use rustix::io::Errno;
-use rustix::process::{chdir, umask};
+use rustix::process::{chdir, getpid, umask};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{
     set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -160,6 +160,9 @@ fn own_streams(config: &Process) {
 
 /// Streams that go nowhere use the container's null device, if it has a real one; until now it was the agent's.
 fn replace_null_streams(config: &Process) {
+    if config.terminal.is_some() {
+        return;
+    }
     let Some(null) = open_null() else { return };
     let ports = config.stdio;
     if ports.stdin.is_none() {
@@ -186,8 +189,14 @@ fn open_null() -> Option<OwnedFd> {
 }
 
 /// The environment, with `HOME` from the container's /etc/passwd when it is not given.
+///
+/// Descriptors that are handed over by `LISTEN_FDS` are for the process that `LISTEN_PID` names (sd_listen_fds(3)).
 fn environment(config: &Process) -> Vec<String> {
     let mut env = config.env.clone();
+    if !config.descriptors.is_empty() && env.iter().any(|entry| entry.starts_with("LISTEN_FDS=")) {
+        env.retain(|entry| !entry.starts_with("LISTEN_PID="));
+        env.push(format!("LISTEN_PID={}", getpid().as_raw_pid()));
+    }
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", home(Path::new("/etc/passwd"), config.user.uid)));
     }

@@ -3,12 +3,15 @@
 //! The connection is a socket of its own. Over it the child says `Ready` or `Failed` in messages of the protocol,
 //! waits for `Start`, and is gone from it by exec, which closes it.
 
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{Failure, GuestMessage, HostMessage};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::{clock, sys};
 
@@ -24,12 +27,13 @@ impl Report {
         Self { stream: stream.into(), container: container.to_owned() }
     }
 
-    /// Says that one exec is missing, and waits for the start; returns the state that comes with it.
+    /// Says that one exec is missing, hands the terminal over, and waits for the start; returns the state that comes
+    /// with it.
     ///
     /// Ends this process when the agent is gone.
-    pub(crate) fn ready(&mut self, configured_us: u64, mounted_us: u64) -> String {
+    pub(crate) fn ready(&mut self, configured_us: u64, mounted_us: u64, terminal: Option<OwnedFd>) -> String {
         let (container, now_us) = (self.container.clone(), clock::now_us());
-        self.say(&GuestMessage::Ready { container, configured_us, mounted_us, now_us });
+        self.say(&GuestMessage::Ready { container, configured_us, mounted_us, now_us }, terminal);
         let mut decoder = Decoder::new();
         let mut bytes = [0; 4096];
         loop {
@@ -48,14 +52,23 @@ impl Report {
     /// Says why this process is none of the container's, and ends it.
     pub(crate) fn failed(mut self, failure: Failure) -> ! {
         let container = self.container.clone();
-        self.say(&GuestMessage::Failed { container, failure });
+        self.say(&GuestMessage::Failed { container, failure }, None);
         sys::exit(1)
     }
 
-    fn say(&mut self, message: &GuestMessage) {
-        let sent = frame::encode(message).is_ok_and(|bytes| self.stream.write_all(&bytes).is_ok());
-        if !sent {
+    fn say(&mut self, message: &GuestMessage, terminal: Option<OwnedFd>) {
+        if self.send(message, terminal).is_err() {
             sys::exit(1);
         }
+    }
+
+    fn send(&mut self, message: &GuestMessage, terminal: Option<OwnedFd>) -> io::Result<()> {
+        let frame = frame::encode(message).map_err(io::Error::other)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = terminal.as_ref().map(AsFd::as_fd);
+        control.push(SendAncillaryMessage::ScmRights(fds.as_slice()));
+        let sent = sendmsg(&self.stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?;
+        self.stream.write_all(frame.get(sent..).unwrap_or_default())
     }
 }

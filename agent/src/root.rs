@@ -16,10 +16,13 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use crate::Places;
 use crate::failure::{Named, Result, setup};
 use crate::resolve::{self, Leaf};
+use crate::terminal::Terminal;
 use crate::{devices, masks, mounts};
 
-/// Builds the container's file tree and returns its root. Nothing of it is seen outside this mount namespace.
-pub(crate) fn assemble(config: &GuestConfig, places: &Places) -> Result<OwnedFd> {
+/// Builds the container's file tree and returns its root, and the terminal of its process, if it has one.
+///
+/// Nothing of it is seen outside this mount namespace.
+pub(crate) fn assemble(config: &GuestConfig, places: &Places) -> Result<(OwnedFd, Option<Terminal>)> {
     make_private().named("root", "mount propagation")?;
     let root = attach_root(config, places)?;
     let mut late = Vec::new();
@@ -28,6 +31,10 @@ pub(crate) fn assemble(config: &GuestConfig, places: &Places) -> Result<OwnedFd>
         late.extend(mounts::mount(root.as_fd(), &places.shares, mount)?);
     }
     devices::make_defaults(root.as_fd(), config)?;
+    let terminal = Terminal::for_process(root.as_fd(), &config.process)?;
+    if let Some(terminal) = &terminal {
+        terminal.bind_console(root.as_fd())?;
+    }
     make_cwd(root.as_fd(), &config.process.cwd)?;
     masks::make_read_only(root.as_fd(), &config.readonly_paths)?;
     masks::mask(root.as_fd(), &config.masked_paths)?;
@@ -37,7 +44,7 @@ pub(crate) fn assemble(config: &GuestConfig, places: &Places) -> Result<OwnedFd>
     if config.root.readonly {
         mounts::set(root.as_fd(), false, mounts::RDONLY).named("root.readonly", "true")?;
     }
-    Ok(root)
+    Ok((root, terminal))
 }
 
 /// Makes an assembled tree the root of this process, and lets go of the old one.

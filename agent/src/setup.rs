@@ -14,6 +14,7 @@ use rustix::system::{setdomainname, sethostname};
 use crate::failure::{Named, Result, setup};
 use crate::process::{self, Program};
 use crate::report::Report;
+use crate::streams::Ends;
 use crate::{Places, capabilities, clock, mounts, root, scheduling, sys};
 
 /// A child that is to become a container's process.
@@ -21,8 +22,8 @@ use crate::{Places, capabilities, clock, mounts, root, scheduling, sys};
 pub(crate) struct Child<'a> {
     pub(crate) config: &'a GuestConfig,
     pub(crate) places: &'a Places,
-    /// Standard input, output and error.
-    pub(crate) streams: [BorrowedFd<'a>; 3],
+    /// Its streams.
+    pub(crate) ends: &'a Ends,
     pub(crate) report: BorrowedFd<'a>,
     /// When the configuration had arrived.
     pub(crate) configured_us: u64,
@@ -31,11 +32,13 @@ pub(crate) struct Child<'a> {
 impl Child<'_> {
     /// The child's life: prepares the container, reports, waits for the start, executes the program.
     pub(crate) fn run(self) -> ! {
-        let Ok(report) = sys::keep_only(self.streams, self.report) else { sys::exit(1) };
+        let Ok(report) = sys::keep_only(self.ends.standard(), &self.ends.others(), self.report) else {
+            sys::exit(1)
+        };
         let mut report = Report::new(report, &self.config.id);
         let failure = match prepare(self.config, self.places) {
-            Ok((program, mounted_us)) => {
-                report.ready(self.configured_us, mounted_us);
+            Ok(Prepared { program, mounted_us, terminal }) => {
+                report.ready(self.configured_us, mounted_us, terminal);
                 process::execute(&program)
             }
             Err(failure) => failure,
@@ -72,7 +75,15 @@ fn isolate_init(places: &Places) -> Result<()> {
     capabilities::drop_all().named(FIELD, "init")
 }
 
-fn prepare(config: &GuestConfig, places: &Places) -> Result<(Program, u64)> {
+/// A child that is one exec away from the program.
+struct Prepared {
+    program: Program,
+    mounted_us: u64,
+    /// The agent's end of its terminal.
+    terminal: Option<OwnedFd>,
+}
+
+fn prepare(config: &GuestConfig, places: &Places) -> Result<Prepared> {
     setsid().named("process", "new session")?;
     umask(Mode::empty());
     sys::unshare_cgroup().named("linux.namespaces", "cgroup")?;
@@ -81,13 +92,14 @@ fn prepare(config: &GuestConfig, places: &Places) -> Result<(Program, u64)> {
     // Without a value of its own the process must not have the agent's, which is never killed.
     let score = config.process.oom_score_adj.unwrap_or(0);
     fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
-    let new_root: OwnedFd = root::assemble(config, places)?;
+    let (new_root, terminal) = root::assemble(config, places)?;
     let mounted_us = clock::now_us();
     root::enter(&new_root)
         .named("root.path", format_args!("share {:?}: cannot become /", config.root.share))?;
     drop(new_root);
     scheduling::set_priorities(&config.process, None)?;
-    Ok((process::become_process(&config.process)?, mounted_us))
+    let terminal = terminal.map(|terminal| terminal.take(config.process.user.uid)).transpose()?;
+    Ok(Prepared { program: process::become_process(&config.process)?, mounted_us, terminal })
 }
 
 fn name_host(config: &GuestConfig) -> Result<()> {

@@ -37,15 +37,13 @@ pub(crate) fn spawn(
     if mounts::share_path(Path::new("/"), &config.id).is_none() {
         return Err(failure::setup("id", format_args!("{:?}: not a name", config.id)));
     }
-    let streams = streams::connect(&config.process, dial)?;
+    let (streams, ends) = streams::connect(&config.process, dial)?;
     let (ours, theirs) = UnixStream::pair().named("process", "report socket")?;
     let cgroup = cgroup::create(&places.cgroup, &config.id)
         .named("linux.cgroupsPath", format_args!("cgroup of {:?}", config.id))?;
-    let [stdin, stdout, stderr] = &streams.standard;
-    let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let child = Child { config, places, streams: standard, report: theirs.as_fd(), configured_us };
+    let child = Child { config, places, ends: &ends, report: theirs.as_fd(), configured_us };
     match processes(&child, &cgroup) {
-        Ok((main, init)) => Ok(Spawned { main: Task::new(main, ours.into(), streams.relays), init }),
+        Ok((main, init)) => Ok(Spawned { main: Task::new(main, ours.into(), streams), init }),
         Err(failure) => {
             cgroup::remove(&places.cgroup, &config.id);
             Err(failure)

@@ -166,7 +166,11 @@ impl<D: Dial> Agent<D> {
                 messages.extend(self.ask(container, number, &question));
             }
             HostMessage::Clock { unix_ns } => clock::set(unix_ns),
-            HostMessage::Resize { .. } => {}
+            HostMessage::Resize { container, exec, size } => {
+                if let Some(found) = self.containers.get_mut(&container) {
+                    found.resize(exec, size);
+                }
+            }
         }
     }
 

@@ -149,30 +149,51 @@ fn set_signal_mask(set: &libc::sigset_t) -> io::Result<()> {
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set, ptr::null_mut()) }.into()).map(drop)
 }
 
-/// Moves the given streams to descriptors 0, 1 and 2 and `report` to 3 (close-on-exec), and closes all others.
+/// Moves the given streams to descriptors 0, 1 and 2, others to the numbers that they are to have, `report` behind
+/// them (close-on-exec), and closes everything else.
 ///
 /// A container that waits for its start must not keep pipes of other containers open. The caller never
 /// returns to code that owns one of the descriptors closed here: it ends in exec or [`exit`].
-pub(crate) fn keep_only(streams: [BorrowedFd<'_>; 3], report: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    const REPORT: RawFd = 3;
+pub(crate) fn keep_only(
+    streams: [BorrowedFd<'_>; 3],
+    others: &[(RawFd, BorrowedFd<'_>)],
+    report: BorrowedFd<'_>,
+) -> io::Result<OwnedFd> {
+    let mut kept: Vec<(RawFd, BorrowedFd<'_>)> = (0..).zip(streams).chain(others.iter().copied()).collect();
+    kept.sort_by_key(|(number, _)| *number);
+    let report_number = kept.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
     // Moved up first, so that no target number is still in use as a source.
     let high = |fd: BorrowedFd<'_>| -> io::Result<RawFd> {
-        let minimum: c_int = REPORT + 1;
+        let minimum: c_int = report_number + 1;
         // SAFETY: duplicates a descriptor; touches no memory.
         let fd = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum) }.into())?;
         c_int::try_from(fd).map_err(io::Error::other)
     };
-    let [stdin, stdout, stderr] = streams;
-    let moved = [high(stdin)?, high(stdout)?, high(stderr)?];
+    let moved: Vec<(RawFd, RawFd)> =
+        kept.iter().map(|(number, fd)| Ok((high(*fd)?, *number))).collect::<io::Result<_>>()?;
     let report = high(report)?;
-    for (from, to) in moved.into_iter().zip(0..) {
+    let mut free = 0;
+    for (from, to) in moved {
+        close_range(free, to - 1)?;
+        free = to + 1;
         // SAFETY: replaces a descriptor of the agent that this process, a child, never uses again.
         check(unsafe { libc::dup2(from, to) }.into())?;
     }
-    // SAFETY: as above, for descriptor 3.
-    check(unsafe { libc::dup3(report, REPORT, libc::O_CLOEXEC) }.into())?;
-    close_from(REPORT + 1)?;
-    owned(REPORT.into())
+    close_range(free, report_number - 1)?;
+    // SAFETY: as above, for the report's descriptor.
+    check(unsafe { libc::dup3(report, report_number, libc::O_CLOEXEC) }.into())?;
+    close_from(report_number + 1)?;
+    owned(report_number.into())
+}
+
+/// Closes the descriptors from `first` to `last`, if there is any, like [`close_from`].
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
+    // SAFETY: by contract nothing in this process uses or drops these descriptors any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0 as c_uint) }).map(drop)
 }
 
 /// Closes every descriptor from `first` on, in a child that never uses one of them again.

@@ -6,19 +6,21 @@
 //!     +------------- Failed -------------------+                 +--> reaped, streams drained: Exited
 //! ```
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use drupe_protocol::frame::{self, Decoder};
-use drupe_protocol::{ExitStatus, Failure, GuestMessage, HostMessage};
+use drupe_protocol::{ExitStatus, Failure, GuestMessage, HostMessage, WindowSize};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::process::Pid;
 
 use crate::failure::{Named, cause, setup};
-use crate::stdio::Relay;
+use crate::streams::Streams;
+use crate::sys;
 use crate::sys::Process;
-use crate::{dial, sys};
 
 /// A process in the agent's care.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Task {
     phase: Phase,
     report: Option<OwnedFd>,
     decoder: Decoder,
-    relays: Vec<Relay>,
+    streams: Streams,
     status: Option<ExitStatus>,
     failure: Option<Failure>,
     drained: bool,
@@ -61,13 +63,13 @@ pub(crate) enum End {
 
 impl Task {
     /// A task in preparation, whose child reports over `report` (see [`crate::report`]).
-    pub(crate) fn new(process: Process, report: OwnedFd, relays: Vec<Relay>) -> Self {
+    pub(crate) fn new(process: Process, report: OwnedFd, streams: Streams) -> Self {
         Self {
             process,
             phase: Phase::Preparing,
             report: Some(report),
             decoder: Decoder::new(),
-            relays,
+            streams,
             status: None,
             failure: None,
             drained: false,
@@ -90,7 +92,7 @@ impl Task {
     pub(crate) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         fds.extend(self.report.iter().map(|report| PollFd::from_borrowed_fd(report.as_fd(), PollFlags::IN)));
         if self.streams_flow() {
-            self.relays.iter().for_each(|relay| relay.watch(fds));
+            self.streams.watch(fds);
         }
     }
 
@@ -98,7 +100,7 @@ impl Task {
     pub(crate) fn wake(&mut self, answers: &mut impl Iterator<Item = PollFlags>) -> Vec<Event> {
         let reported = self.report.is_some() && answers.next().is_some_and(|answer| !answer.is_empty());
         if self.streams_flow() {
-            self.relays.iter_mut().for_each(|relay| relay.wake(answers));
+            self.streams.wake(answers);
         }
         if reported { self.read_report() } else { Vec::new() }
     }
@@ -135,6 +137,11 @@ impl Task {
         }
     }
 
+    /// Changes the size of its terminal, if it has one.
+    pub(crate) fn resize(&mut self, size: WindowSize) {
+        self.streams.resize(size);
+    }
+
     /// Takes note of the end of a child, if it is this one.
     pub(crate) fn reaped(&mut self, pid: Pid, status: ExitStatus) -> Option<Vec<Event>> {
         if self.has_ended() || self.process.pid != pid {
@@ -158,9 +165,9 @@ impl Task {
         }
         if !self.drained {
             self.drained = true;
-            self.relays.iter_mut().for_each(Relay::finish);
+            self.streams.finish();
         }
-        self.relays.iter().all(Relay::is_done).then_some(End::Exited(status))
+        self.streams.are_done().then_some(End::Exited(status))
     }
 
     /// Connections are waited for when the process is ready; until then there is nothing to relay.
@@ -172,15 +179,18 @@ impl Task {
         let mut events = Vec::new();
         let mut bytes = [0; 4096];
         while let Some(report) = &self.report {
-            match recv(report, &mut bytes, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => {
+            match receive(report.as_fd(), &mut bytes) {
+                Ok((0, _)) => {
                     self.report = None;
                     if self.phase == Phase::Starting && self.failure.is_none() {
                         self.phase = Phase::Running;
                         events.push(Event::Started);
                     }
                 }
-                Ok((_, length)) => self.decoder.push(bytes.get(..length).unwrap_or_default()),
+                Ok((length, terminal)) => {
+                    self.decoder.push(bytes.get(..length).unwrap_or_default());
+                    terminal.into_iter().for_each(|master| self.streams.open_terminal(master));
+                }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
@@ -194,23 +204,33 @@ impl Task {
     fn take_report(&mut self, message: GuestMessage) -> Option<Event> {
         match message {
             GuestMessage::Failed { failure, .. } => self.failure = Some(failure),
-            ready @ GuestMessage::Ready { .. } => match self.await_streams() {
-                Ok(()) => {
-                    self.phase = Phase::Prepared;
-                    return Some(Event::Ready(ready));
+            ready @ GuestMessage::Ready { .. } => {
+                match self.streams.established().named("process.stdio", "connection to the host") {
+                    Ok(()) => {
+                        self.phase = Phase::Prepared;
+                        return Some(Event::Ready(ready));
+                    }
+                    Err(failure) => {
+                        self.failure = Some(failure);
+                        self.signal(libc::SIGKILL);
+                    }
                 }
-                Err(failure) => {
-                    self.failure = Some(failure);
-                    self.signal(libc::SIGKILL);
-                }
-            },
+            }
             _ => {}
         }
         None
     }
+}
 
-    fn await_streams(&self) -> Result<(), Failure> {
-        let mut sockets = self.relays.iter().filter_map(Relay::socket);
-        sockets.try_for_each(dial::established).named("process.stdio", "connection to the host")
-    }
+/// Reads from a report, and takes the descriptor that may come with it.
+fn receive(report: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(report, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok((received.bytes, descriptor))
 }

@@ -4,6 +4,7 @@
 //! Needs root and a static busybox; a test that lacks what it needs says so and counts as ignored. This executable
 //! is both sides: called with `--agent` it is the agent, as PID 1 of its own namespaces.
 
+mod descriptors;
 mod execs;
 mod files;
 mod host;
@@ -12,6 +13,7 @@ mod policy;
 mod questions;
 mod status;
 mod streams;
+mod terminals;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         eprintln!("skipped, all tests of agent/tests/serve: {reason}");
     }
     let tests = [
+        descriptors::TESTS,
         execs::TESTS,
         files::TESTS,
         identity::TESTS,
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         questions::TESTS,
         status::TESTS,
         streams::TESTS,
+        terminals::TESTS,
     ]
     .concat();
     for (name, test) in tests {

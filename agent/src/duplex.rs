@@ -1,0 +1,301 @@
+//! A relay for both directions between a local descriptor, a terminal or a socket, and a connection to the host.
+//!
+//! Neither can be spliced to the other, so bytes go through a buffer for each direction, which is all that is held:
+//! what a side does not take stays on the other one.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::{Errno, read, write};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+/// What the local descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// The master of a pseudo-terminal: closing it hangs the terminal up.
+    Terminal,
+    /// A stream socket.
+    Socket,
+}
+
+/// The relay. It is gone (`is_done`) when both ends are closed.
+#[derive(Debug)]
+pub(crate) struct Duplex {
+    kind: Local,
+    ends: Option<Ends>,
+    to_host: Flow,
+    to_local: Flow,
+    /// Nobody has the terminal open now: its hang-up, which poll would report for ever, is waited out here.
+    parked: Option<OwnedFd>,
+    /// No process can write to the local end any more: when it is empty it has ended.
+    last: bool,
+    host_is_gone: bool,
+}
+
+#[derive(Debug)]
+struct Ends {
+    local: OwnedFd,
+    host: OwnedFd,
+}
+
+/// Bytes of one direction.
+const BUFFER: usize = 8 << 10;
+/// Moves before other streams get their turn.
+const ROUNDS: usize = 32;
+
+impl Duplex {
+    /// A relay between two non-blocking descriptors.
+    pub(crate) fn new(kind: Local, local: OwnedFd, host: OwnedFd) -> Self {
+        Self {
+            kind,
+            ends: Some(Ends { local, host }),
+            to_host: Flow::new(),
+            to_local: Flow::new(),
+            parked: None,
+            last: false,
+            host_is_gone: false,
+        }
+    }
+
+    /// The local end, while it is open.
+    pub(crate) fn local(&self) -> Option<BorrowedFd<'_>> {
+        self.ends.as_ref().map(|ends| ends.local.as_fd())
+    }
+
+    /// The connection, while it is open.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.ends.as_ref().map(|ends| ends.host.as_fd())
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.ends.is_none()
+    }
+
+    /// Adds what the relay waits for.
+    ///
+    /// The end of a side is reported at every poll: a side is left out while its end could not be acted on.
+    pub(crate) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        let Some(Ends { local, host }) = &self.ends else { return };
+        if let Some(events) = self.local_events() {
+            let local = self.parked.as_ref().unwrap_or(local);
+            fds.push(PollFd::from_borrowed_fd(local.as_fd(), events));
+        }
+        if let Some(events) = self.host_events() {
+            fds.push(PollFd::from_borrowed_fd(host.as_fd(), events));
+        }
+    }
+
+    /// Takes the answers to [`Duplex::watch`], in its order, and acts on them.
+    pub(crate) fn wake(&mut self, answers: &mut impl Iterator<Item = PollFlags>) {
+        if self.ends.is_none() {
+            return;
+        }
+        let mut answer =
+            |watched: bool| if watched { answers.next() } else { None }.unwrap_or(PollFlags::empty());
+        let local = answer(self.local_events().is_some());
+        let host = answer(self.host_events().is_some());
+        if local.is_empty() && host.is_empty() {
+            return;
+        }
+        if !local.is_empty() {
+            self.parked = None;
+        }
+        self.host_is_gone |= host.intersects(ENDED);
+        self.pump();
+        if local.intersects(ENDED) {
+            self.local_ended();
+        }
+    }
+
+    /// Says that the process has ended; what it has left behind still goes to the host.
+    pub(crate) fn finish(&mut self) {
+        self.last = true;
+        self.to_local.break_off();
+        self.pump();
+    }
+
+    fn local_events(&self) -> Option<PollFlags> {
+        if self.parked.is_some() {
+            return Some(PollFlags::IN);
+        }
+        let events = events(&self.to_host, &self.to_local);
+        let watch_for_end = self.kind == Local::Socket && self.to_host.has_ended();
+        (!events.is_empty() || watch_for_end).then_some(events)
+    }
+
+    fn host_events(&self) -> Option<PollFlags> {
+        let events = events(&self.to_local, &self.to_host);
+        (!events.is_empty() || !self.host_is_gone).then_some(events)
+    }
+
+    fn pump(&mut self) {
+        let Some(Ends { local, host }) = &self.ends else { return };
+        let open = self.to_local.source_open;
+        self.to_local.pump(host.as_fd(), local.as_fd(), false);
+        if open && !self.to_local.source_open && !self.last {
+            // The host sends nothing more. Whether it also stopped to read is what sending nothing tells.
+            self.host_is_gone |= send(host, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_err();
+        }
+        if !self.host_is_gone {
+            self.to_host.pump(local.as_fd(), host.as_fd(), self.last);
+        }
+        self.pass_ends_on();
+    }
+
+    fn pass_ends_on(&mut self) {
+        let Some(Ends { local, host }) = &self.ends else { return };
+        if self.host_is_gone {
+            self.to_host.break_off();
+        }
+        let done = match self.kind {
+            Local::Terminal => self.to_host.has_ended(),
+            Local::Socket => {
+                if self.to_host.ends_now() {
+                    let _ = shutdown(host, Shutdown::Write);
+                    let _ = shutdown(local, Shutdown::Read);
+                }
+                if self.to_local.ends_now() {
+                    let _ = shutdown(local, Shutdown::Write);
+                    let _ = shutdown(host, Shutdown::Read);
+                }
+                self.to_host.has_ended() && self.to_local.has_ended()
+            }
+        };
+        if done {
+            let _ = shutdown(host, Shutdown::Both);
+            self.ends = None;
+        }
+    }
+
+    /// Nobody has the local end open.
+    fn local_ended(&mut self) {
+        let Some(Ends { local, .. }) = &self.ends else { return };
+        self.to_local.discard();
+        match self.kind {
+            // It can be opened again, by name.
+            Local::Terminal => self.parked = park(local.as_fd()).ok().flatten(),
+            Local::Socket if self.to_host.has_ended() => {
+                self.to_local.break_off();
+                self.pass_ends_on();
+            }
+            Local::Socket => {}
+        }
+    }
+}
+
+const ENDED: PollFlags = PollFlags::HUP.union(PollFlags::ERR);
+
+/// What a descriptor is waited for that is the source of one flow and the sink of the other.
+fn events(from_it: &Flow, to_it: &Flow) -> PollFlags {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::IN, from_it.wants_source());
+    events.set(PollFlags::OUT, to_it.has_bytes());
+    events
+}
+
+/// A descriptor that becomes readable when the terminal is opened and written to again, if it is not already.
+fn park(terminal: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let parked = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(
+        &parked,
+        terminal,
+        epoll::EventData::new_u64(0),
+        epoll::EventFlags::IN | epoll::EventFlags::ET,
+    )?;
+    // The hang-up itself is the first event. What came at the same time would be taken with it.
+    let mut event = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
+    epoll::wait(&parked, &mut event, Some(&NOW))?;
+    let answer = state(terminal, PollFlags::IN);
+    Ok((answer.contains(PollFlags::HUP) && !answer.contains(PollFlags::IN)).then_some(parked))
+}
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+fn state(fd: BorrowedFd<'_>, events: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
+    match poll(&mut fds, Some(&NOW)) {
+        Ok(_) => fds.iter().map(PollFd::revents).fold(PollFlags::empty(), PollFlags::union),
+        Err(_) => PollFlags::empty(),
+    }
+}
+
+/// One direction: bytes that were read and not written yet.
+struct Flow {
+    buffer: Box<[u8]>,
+    from: usize,
+    to: usize,
+    source_open: bool,
+    told: bool,
+}
+
+impl Flow {
+    fn new() -> Self {
+        Self { buffer: vec![0; BUFFER].into_boxed_slice(), from: 0, to: 0, source_open: true, told: false }
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.from < self.to
+    }
+
+    fn wants_source(&self) -> bool {
+        self.source_open && !self.has_bytes()
+    }
+
+    fn has_ended(&self) -> bool {
+        !self.source_open && !self.has_bytes()
+    }
+
+    /// True once, when it has ended.
+    fn ends_now(&mut self) -> bool {
+        let now = self.has_ended() && !self.told;
+        self.told |= now;
+        now
+    }
+
+    fn discard(&mut self) {
+        (self.from, self.to) = (0, 0);
+    }
+
+    fn break_off(&mut self) {
+        self.source_open = false;
+        self.discard();
+    }
+
+    /// Moves what can be moved. With `last`, a source that has nothing now has ended.
+    fn pump(&mut self, source: BorrowedFd<'_>, sink: BorrowedFd<'_>, last: bool) {
+        for _ in 0..ROUNDS {
+            if self.has_bytes() {
+                match write(sink, self.buffer.get(self.from..self.to).unwrap_or_default()) {
+                    Ok(length) => self.from = self.from.saturating_add(length),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return,
+                    Err(_) => self.break_off(),
+                }
+            } else if self.source_open {
+                match read(source, &mut *self.buffer) {
+                    Ok(0) => self.source_open = false,
+                    Ok(length) => (self.from, self.to) = (0, length),
+                    Err(Errno::INTR) => {}
+                    // A terminal that nobody has open says EIO.
+                    Err(Errno::AGAIN | Errno::IO) => {
+                        self.source_open = !last;
+                        return;
+                    }
+                    Err(_) => self.source_open = false,
+                }
+            } else {
+                return;
+            }
+        }
+        if last && self.wants_source() && !state(source, PollFlags::IN).contains(PollFlags::IN) {
+            self.source_open = false;
+        }
+    }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let held = self.to.saturating_sub(self.from);
+        f.debug_struct("Flow").field("held", &held).field("source_open", &self.source_open).finish()
+    }
+}
