@@ -172,7 +172,12 @@ fn quoted(config: &MountConfig) -> String {
 }
 
 pub(crate) fn is_dev(destination: &str) -> bool {
-    Path::new(destination).components().eq(Path::new("/dev").components())
+    same(destination, "/dev")
+}
+
+/// Whether two paths are written alike, but for slashes.
+pub(crate) fn same(one: &str, other: &str) -> bool {
+    Path::new(one).components().eq(Path::new(other).components())
 }
 
 /// As runc does: a tmpfs over a directory has its mode, unless the options say otherwise.

@@ -36,6 +36,13 @@ pub(crate) struct Program {
     filter: Option<Filter>,
 }
 
+impl Program {
+    /// The filter that is loaded right before exec.
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+}
+
 /// Takes on the identity, limits and rights of the process, and finds its program.
 ///
 /// What takes rights in the guest that its user namespace does not give was done before, by who has them.

@@ -15,7 +15,7 @@ use crate::failure::{Named, Result, setup};
 use crate::process::{self, Program};
 use crate::report::Report;
 use crate::streams::Ends;
-use crate::{Places, capabilities, clock, mounts, root, scheduling, sys};
+use crate::{Places, capabilities, clock, hooks, mounts, root, scheduling, sys};
 
 /// A child that is to become a container's process.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +38,11 @@ impl Child<'_> {
         let mut report = Report::new(report, &self.config.id);
         let failure = match prepare(self.config, self.places) {
             Ok(Prepared { program, mounted_us, terminal }) => {
-                report.ready(self.configured_us, mounted_us, terminal);
-                process::execute(&program)
+                let state = report.ready(self.configured_us, mounted_us, terminal);
+                match hooks::run(&self.config.start_hooks, &state, program.filter()) {
+                    Ok(()) => process::execute(&program),
+                    Err(failure) => failure,
+                }
             }
             Err(failure) => failure,
         };

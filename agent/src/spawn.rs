@@ -14,7 +14,7 @@ use crate::failure::{self, Named, Result};
 use crate::setup::{self, Child};
 use crate::sys::Process;
 use crate::task::Task;
-use crate::{Places, cgroup, mounts, streams, sys};
+use crate::{Places, cgroup, confinement, mounts, streams, sys};
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -42,7 +42,8 @@ pub(crate) fn spawn(
     let cgroup = cgroup::create(&places.cgroup, &config.id)
         .named("linux.cgroupsPath", format_args!("cgroup of {:?}", config.id))?;
     let child = Child { config, places, ends: &ends, report: theirs.as_fd(), configured_us };
-    match processes(&child, &cgroup) {
+    let prepared = confinement::confine(config, &places.cgroup, &cgroup);
+    match prepared.and_then(|()| processes(&child, &cgroup)) {
         Ok((main, init)) => Ok(Spawned { main: Task::new(main, ours.into(), streams), init }),
         Err(failure) => {
             cgroup::remove(&places.cgroup, &config.id);

@@ -13,7 +13,10 @@ use rustix::process::Pid;
 
 mod policy;
 
-pub(crate) use policy::{SchedAttr, load_filter, set_io_priority, set_personality, set_scheduler};
+pub(crate) use policy::{
+    SchedAttr, attach_device_program, load_device_program, load_filter, set_io_priority, set_personality,
+    set_scheduler,
+};
 
 /// A child process: its id, and a descriptor that stays its own when the id is used again.
 #[derive(Debug)]

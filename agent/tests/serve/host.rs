@@ -6,7 +6,6 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -75,13 +74,12 @@ pub(crate) struct Outcome {
 impl Host {
     /// Starts an agent with one share, `root`, that holds busybox.
     pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("drupe-agent").tempdir().unwrap();
         for name in ["shares", "stage", "ports"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let name = format!("agent-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let cgroup = cgroup2().unwrap().join(name);
+        // Its name is nobody else's.
+        let cgroup = cgroup2().unwrap().join(dir.path().file_name().unwrap());
         fs::create_dir(&cgroup).unwrap();
         let listener = UnixListener::bind(dir.path().join("control")).unwrap();
         let agent = Command::new("unshare")

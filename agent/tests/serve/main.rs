@@ -4,9 +4,11 @@
 //! Needs root and a static busybox; a test that lacks what it needs says so and counts as ignored. This executable
 //! is both sides: called with `--agent` it is the agent, as PID 1 of its own namespaces.
 
+mod confinement;
 mod descriptors;
 mod execs;
 mod files;
+mod hooks;
 mod host;
 mod identity;
 mod policy;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
     }
     let tests = [
         descriptors::TESTS,
+        confinement::TESTS,
+        hooks::TESTS,
         execs::TESTS,
         files::TESTS,
         identity::TESTS,

@@ -19,7 +19,7 @@ const ERRNO: u64 = 0x0006_0000_0005_0000;
 const ADDRESS_NOT_AVAILABLE: u64 = 99;
 
 /// A filter in which these calls fail with EADDRNOTAVAIL, an error that none of them has by itself.
-fn deny(calls: &[libc::c_long]) -> SeccompFilter {
+pub(crate) fn deny(calls: &[libc::c_long]) -> SeccompFilter {
     let mut program = vec![0x0020_0000_0000_0000];
     for call in calls {
         program.push(0x0015_0001_0000_0000 | u64::try_from(*call).unwrap());

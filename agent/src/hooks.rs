@@ -1,0 +1,166 @@
+//! `hooks.startContainer`: run in the container, as its process, between the start and the program.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use drupe_protocol::StartHook;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitOptions, WaitStatus, waitpid};
+
+use crate::failure::{Named, Result, cause, setup};
+use crate::seccomp::Filter;
+use crate::{clock, sys};
+
+/// What is kept of a hook's output for the message about its failure.
+const MAX_OUTPUT: usize = 512;
+const CHUNK: usize = 4096;
+/// What a pipe holds.
+const PIPE: usize = 64 << 10;
+
+/// Runs the hooks in their order; one that fails is the last. `filter` is the one that the process is still to load.
+pub(crate) fn run(hooks: &[StartHook], state: &str, filter: Option<&Filter>) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run_one(hook, state, filter))
+}
+
+fn run_one(hook: &StartHook, state: &str, filter: Option<&Filter>) -> Result<()> {
+    let what = |action: &str| format!("{:?}: {action}", hook.path);
+    let command = Command::new(hook)?;
+    let stdin = file_of(state).named(&hook.field, what("state"))?;
+    let (output, theirs) = pipe_with(PipeFlags::CLOEXEC).named(&hook.field, what("output"))?;
+    rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).named(&hook.field, what("output"))?;
+    let child = sys::clone_process(0, None).named(&hook.field, what("clone"))?;
+    let Some(child) = child else { command.execute(&stdin, &theirs, filter) };
+    drop(theirs);
+    let mut tail = Vec::new();
+    let ended = watch(&child, output.into(), hook.timeout, &mut tail);
+    if !matches!(ended, Ok(true)) {
+        sys::kill(&child);
+    }
+    let status = waitpid(Some(child.pid), WaitOptions::empty()).named(&hook.field, what("wait"))?;
+    if !ended.named(&hook.field, what("wait"))? {
+        let seconds = hook.timeout.unwrap_or_default();
+        return Err(setup(&hook.field, what(&format!("killed after its timeout of {seconds} s"))));
+    }
+    match status.and_then(|(_, status)| complaint(status)) {
+        Some(complaint) => Err(setup(&hook.field, what(&with_output(&complaint, &tail)))),
+        None => Ok(()),
+    }
+}
+
+/// A hook as exec takes it.
+struct Command {
+    path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Command {
+    fn new(hook: &StartHook) -> Result<Self> {
+        let string = |text: &String| {
+            CString::new(text.as_str())
+                .map_err(|_| setup(&hook.field, format_args!("{text:?}: holds a zero byte")))
+        };
+        let path = string(&hook.path)?;
+        let mut args = hook.args.iter().map(string).collect::<Result<Vec<_>>>()?;
+        if args.is_empty() {
+            args.push(path.clone());
+        }
+        Ok(Self { path, args, env: hook.env.iter().map(string).collect::<Result<_>>()? })
+    }
+
+    /// The hook's process. Why it could not be executed is in its output.
+    fn execute(&self, stdin: &File, output: &OwnedFd, filter: Option<&Filter>) -> ! {
+        let streams = [stdin.as_fd(), output.as_fd(), output.as_fd()];
+        let ready = sys::keep_only(streams, &[], output.as_fd()).and_then(|_| sys::reset_signals());
+        if ready.is_err() || filter.is_some_and(|filter| filter.load().is_err()) {
+            sys::exit(126);
+        }
+        let error = sys::execute(&self.path, &self.args, &self.env);
+        let _ = rustix::io::write(rustix::stdio::stderr(), cause(&error).as_bytes());
+        sys::exit(127)
+    }
+}
+
+/// A file of nobody with this text: unlike a pipe it takes all of it at once, whoever reads.
+fn file_of(text: &str) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create(c"state", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Waits for the end of a hook and keeps the end of its output. False when its time is up.
+fn watch(
+    child: &sys::Process,
+    output: File,
+    timeout: Option<u32>,
+    tail: &mut Vec<u8>,
+) -> Result<bool, Errno> {
+    let deadline = timeout.map(|seconds| clock::now_us().saturating_add(u64::from(seconds) * 1_000_000));
+    let mut output = Some(output);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_sub(clock::now_us()));
+        if left == Some(0) {
+            return Ok(false);
+        }
+        let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN)];
+        fds.extend(output.iter().map(|output| PollFd::new(output, PollFlags::IN)));
+        let left = left.map(|us| Timespec {
+            tv_sec: i64::try_from(us / 1_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(us % 1_000_000 * 1_000).unwrap_or_default(),
+        });
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        if output.as_mut().is_some_and(|output| !read_some(output, tail)) {
+            output = None;
+        }
+        if ended {
+            // What it left in the pipe; what children of its own write later is not waited for.
+            for _ in 0..PIPE / CHUNK {
+                let _ = output.as_mut().map(|output| read_some(output, tail));
+            }
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads what there is. False at the end.
+fn read_some(output: &mut File, tail: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; CHUNK];
+    match output.read(&mut bytes) {
+        Ok(0) => false,
+        Ok(length) => {
+            tail.extend(bytes.get(..length).unwrap_or_default());
+            tail.drain(..tail.len().saturating_sub(MAX_OUTPUT));
+            true
+        }
+        Err(error) => {
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+        }
+    }
+}
+
+fn complaint(status: WaitStatus) -> Option<String> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("exit status {code}")),
+        (None, Some(signal)) => Some(format!("ended by signal {signal}")),
+        (None, None) => Some("ended".to_owned()),
+    }
+}
+
+fn with_output(complaint: &str, tail: &[u8]) -> String {
+    let text = String::from_utf8_lossy(tail);
+    match text.trim() {
+        "" => complaint.to_owned(),
+        text => format!("{complaint}: {text}"),
+    }
+}
