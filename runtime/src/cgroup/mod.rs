@@ -132,7 +132,11 @@ impl HostCgroup {
         for hierarchy in list {
             let path = location.directory(hierarchy);
             directory::check_free(&path)?;
-            let made = directory::missing(&hierarchy.mount, &path);
+            let mut made = directory::missing(&hierarchy.mount, &path);
+            // Slices are systemd's, which removes them itself.
+            if scope.is_some() {
+                made.retain(|directory| *directory == path);
+            }
             let (controllers, mount) = (hierarchy.controllers.clone(), hierarchy.mount.clone());
             members.push(Member { controllers, mount, path, made });
         }
@@ -219,7 +223,10 @@ impl HostCgroup {
     /// Removes the directories that were missing before. The last processes in them may take a moment to be gone; a
     /// directory that others use stays.
     pub(crate) fn remove(&self) -> Result<(), CgroupError> {
-        if let Some(scope) = &self.scope {
+        // systemd removes a scope with its last process; only one that it did not notice yet is left.
+        if let Some(scope) =
+            self.scope.as_ref().filter(|_| self.members.iter().any(|member| member.path.exists()))
+        {
             scope.stop();
         }
         self.members.iter().try_for_each(|member| {

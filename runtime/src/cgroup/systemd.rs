@@ -88,16 +88,11 @@ impl Scope {
         self.wait_for(pid)
     }
 
-    /// Lets systemd forget the scope; it is gone anyway once its last process is.
+    /// Lets systemd end the scope. One that is gone already is no failure.
     pub(super) fn stop(&self) {
-        for method in ["StopUnit", "ResetFailedUnit"] {
-            let mut arguments = vec!["s".to_owned(), self.unit.clone()];
-            if method == "StopUnit" {
-                arguments = vec!["ss".into(), self.unit.clone(), "replace".into()];
-            }
-            if let Err(error) = self.call(method, &arguments) {
-                log::debug!("{method}: {}", crate::text::chain(&error));
-            }
+        let arguments = ["ss".to_owned(), self.unit.clone(), "replace".into()];
+        if let Err(error) = self.call("StopUnit", &arguments) {
+            log::debug!("{}", crate::text::chain(&error));
         }
     }
 

@@ -219,3 +219,37 @@ fn the_kernel_takes_what_we_write() {
     cgroup.remove().unwrap();
     assert!(cgroup.members.iter().all(|member| !member.path.parent().unwrap().exists()));
 }
+
+#[test]
+fn systemd_makes_a_scope() {
+    let name = format!("box{}", std::process::id());
+    let path = format!("drupe-test.slice:drupe:{name}");
+    let request = Request { path: &path, id: "box", systemd: true, rootless: false };
+    let mut cgroup = match HostCgroup::plan(&request) {
+        Ok(cgroup) => cgroup,
+        Err(error) => return eprintln!("skipped: {}", chain(&error)),
+    };
+    let limits = limits(json!({
+        "pids": { "limit": 50 }, "memory": { "limit": 64 << 20 }, "cpu": { "quota": 50_000, "period": 100_000, "shares": 512 },
+    }));
+    match cgroup.create(&limits, "linux.resources") {
+        Err(CgroupError::NoSystemd) => return eprintln!("skipped: no systemd"),
+        result => result.unwrap(),
+    }
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    cgroup.enter(child.id(), &limits, "linux.resources").unwrap();
+    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    assert!(cgroups.contains(&format!("/drupe.slice/drupe-test.slice/drupe-{name}.scope")), "{cgroups}");
+    let directory = cgroup.directory("memory").unwrap();
+    let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap();
+    if cgroup.version == 2 {
+        assert_eq!((read("memory.max").as_str(), read("pids.max").as_str()), ("67108864\n", "50\n"));
+        assert_eq!((read("cpu.max").as_str(), read("cpu.weight").as_str()), ("50000 100000\n", "59\n"));
+    }
+    // The same name again is refused, and the one that there is stays.
+    assert!(HostCgroup::plan(&request).is_err());
+    cgroup.kill();
+    child.wait().unwrap();
+    cgroup.remove().unwrap();
+    assert!(!directory.exists());
+}
