@@ -13,10 +13,11 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Resource, Rlimit};
 
+use crate::idmap;
 use crate::image::{self, ImageError, Kernel};
 use crate::kvm::{self, KvmError};
 use crate::plan::{HostPlan, SharePlan};
-use crate::sys;
+use crate::sys::{self, MountChange};
 
 /// Descriptors that the fd table gets room for at once. Growing it with several threads costs a grace period
 /// of RCU, 12 ms and more; each slot costs 8 bytes.
@@ -34,6 +35,11 @@ pub(crate) enum FilesError {
     Kvm(#[from] KvmError),
     #[error("config.json: {field}: {path:?}")]
     Share { field: String, path: PathBuf, source: io::Error },
+    #[error(
+        "config.json: {field}: {path:?}: owners cannot be mapped: it needs root, a kernel and a filesystem with \
+         id-mapped mounts, and one id for each id"
+    )]
+    Owners { field: String, path: PathBuf, source: io::Error },
     #[error("config.json: {field}: {path:?}: is no longer what it was when it was checked")]
     Changed { field: String, path: PathBuf },
     #[error(
@@ -100,16 +106,23 @@ fn share(plan: &SharePlan) -> Result<ShareFile, FilesError> {
     } else {
         (plain, None, plan.recursive)
     };
-    let root = match detach(&plain, plan.readonly, recursive) {
+    let root = match detach(&plain, plan, recursive) {
         Ok(mount) => mount,
         // Without the privilege to mount, a plain descriptor does for what may be written anyway.
-        Err(Errno::PERM) if !plan.readonly => plain,
+        Err(Errno::PERM) if !plan.readonly && plan.idmap.is_none() => plain,
         Err(Errno::PERM) => {
             let (field, path) = (plan.field.clone(), plan.path.clone());
             return Err(FilesError::ReadOnlyNeedsPrivilege { field, path });
         }
         Err(errno) => return Err(error(errno)),
     };
+    if let Some(mappings) = &plan.idmap {
+        idmap::map(&root, mappings).map_err(|source| FilesError::Owners {
+            field: mappings.field.clone(),
+            path: plan.path.clone(),
+            source,
+        })?;
+    }
     Ok(ShareFile { name: plan.name.clone(), root, only })
 }
 
@@ -139,15 +152,24 @@ fn directory_of(file: &OwnedFd) -> Result<Option<(OwnedFd, CString, bool)>, Errn
 
 /// A mount of its own for what a descriptor refers to. It is in no mount namespace, and ends with the last
 /// descriptor to it.
-fn detach(of: impl AsFd, readonly: bool, recursive: bool) -> Result<OwnedFd, Errno> {
+///
+/// It is private, and device nodes do not open through it: for every mount in the tree, so that none below the first
+/// escapes.
+fn detach(of: impl AsFd, plan: &SharePlan, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let mount = rustix::mount::open_tree(of, "", flags)?;
-    sys::restrict_mount(&mount, readonly)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let change = MountChange {
+        set: libc::MOUNT_ATTR_NODEV | if plan.readonly { libc::MOUNT_ATTR_RDONLY } else { 0 },
+        clear: if plan.writable { libc::MOUNT_ATTR_RDONLY } else { 0 },
+        propagation: libc::MS_PRIVATE,
+        owners: None,
+        recursive: true,
+    };
+    sys::change_mount(&mount, change).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     Ok(mount)
 }
 
@@ -166,6 +188,8 @@ mod tests {
             recursive: true,
             file,
             follow: true,
+            writable: false,
+            idmap: None,
         }
     }
 
@@ -193,8 +217,8 @@ mod tests {
 
     #[test]
     fn device_nodes_of_a_detached_mount_do_not_open() {
-        let Ok(mount) =
-            rustix::fs::open("/dev", OFlags::PATH, Mode::empty()).and_then(|dev| detach(&dev, false, false))
+        let Ok(mount) = rustix::fs::open("/dev", OFlags::PATH, Mode::empty())
+            .and_then(|dev| detach(&dev, &plan(Path::new("/dev"), false, false), false))
         else {
             eprintln!("skipped: no CAP_SYS_ADMIN, so no detached mount");
             return;

@@ -27,6 +27,7 @@ mod descriptors;
 pub mod device_program;
 mod files;
 pub mod hooks;
+mod idmap;
 mod image;
 mod kvm;
 mod launch;

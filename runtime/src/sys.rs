@@ -1,7 +1,8 @@
 //! The system calls that neither std nor rustix has: the only unsafe code of this crate.
 #![allow(
     unsafe_code,
-    reason = "mount_setattr(2), signalfd(2), fork(2) and fcntl(2)'s locks have no safe wrapper in our dependencies"
+    reason = "mount_setattr(2), clone(2), signalfd(2), fork(2) and fcntl(2)'s locks have no safe wrapper in our \
+              dependencies"
 )]
 
 use std::fs::File;
@@ -10,14 +11,29 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
-/// Makes a detached mount tree private and takes device nodes away from it, and writing if `readonly`: for
-/// every mount in the tree, so that none below the first escapes.
-pub(crate) fn restrict_mount(mount: impl AsFd, readonly: bool) -> io::Result<()> {
+/// What mount_setattr(2) changes about a mount.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MountChange<'a> {
+    /// `MOUNT_ATTR_*` to set.
+    pub(crate) set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub(crate) clear: u64,
+    /// `MS_*` of propagation.
+    pub(crate) propagation: u64,
+    /// The user namespace whose mappings its files' owners get.
+    pub(crate) owners: Option<BorrowedFd<'a>>,
+    /// For all mounts below it too.
+    pub(crate) recursive: bool,
+}
+
+/// Changes a mount that a descriptor refers to.
+pub(crate) fn change_mount(mount: impl AsFd, change: MountChange<'_>) -> io::Result<()> {
+    let owners = change.owners.map(|namespace| namespace.as_raw_fd());
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_NODEV | if readonly { libc::MOUNT_ATTR_RDONLY } else { 0 },
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
+        attr_set: change.set | if owners.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: owners.and_then(|fd| u64::try_from(fd).ok()).unwrap_or(0),
     };
     // SAFETY: the path is an empty C string and the attributes are a live struct of the size that is passed;
     // the kernel reads both and keeps neither.
@@ -26,12 +42,38 @@ pub(crate) fn restrict_mount(mount: impl AsFd, readonly: bool) -> io::Result<()>
             libc::SYS_mount_setattr,
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 },
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Starts a process in a user namespace of its own that waits until nobody holds the writing end of a pipe, and ends.
+/// It signals nobody, and `reap_namespace` waits for it.
+pub(crate) fn hold_namespace(reading: OwnedFd, writing: OwnedFd) -> io::Result<(libc::pid_t, OwnedFd)> {
+    // SAFETY: without a stack or CLONE_VM this is fork(2). The child makes only system calls, which are safe in a
+    // process that was forked from one with threads.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER, 0, 0, 0, 0) };
+    match pid {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => {
+            drop(writing);
+            let mut byte = 0_u8;
+            // SAFETY: the descriptor is open and the buffer is a live byte.
+            unsafe { libc::read(reading.as_raw_fd(), (&raw mut byte).cast(), 1) };
+            // SAFETY: _exit(2) runs no destructor of the parent's.
+            unsafe { libc::_exit(0) }
+        }
+        pid => Ok((libc::pid_t::try_from(pid).unwrap_or(0), writing)),
+    }
+}
+
+/// Waits for the end of a process of `hold_namespace`.
+pub(crate) fn reap_namespace(pid: libc::pid_t) {
+    // SAFETY: waitpid(2) may be called with a null status, and the process is a child of ours that nobody else waits for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
 }
 
 /// A nonblocking signalfd(2) for these signals, which the caller has blocked.

@@ -91,8 +91,8 @@ fn bad_bundles() {
             "config.json: process.scheduler.policy: \"SCHED_FAST\": no scheduling policy of Linux",
         ),
         (
-            |c| c["linux"]["resources"] = json!({ "memory": { "limit": 1024 } }),
-            "config.json: linux.resources.memory.limit: 1024: below the minimum of 33554432",
+            |c| c["linux"]["resources"] = json!({ "memory": { "limit": i64::MAX } }),
+            "config.json: linux.resources.memory.limit: 9223372036854775807: above the maximum of 1099511627776",
         ),
         (
             |c| c["mounts"] = json!([{ "destination": "/a", "source": "/no/such", "options": ["bind"] }]),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::error::{BundleError, FieldError, Problem};
 use super::json::{check_nul, typed, without_nulls};
 use super::process::ProcessObject;
+use crate::resources::{self, Resources};
 
 /// A checked config.json.
 #[derive(Clone, Debug)]
@@ -18,6 +19,7 @@ pub struct Config {
     process: ProcessObject,
     root: Root,
     linux: Linux,
+    resources: Resources,
 }
 
 impl Config {
@@ -39,7 +41,13 @@ impl Config {
         let mut rest = raw.clone();
         let process = rest.as_object_mut().and_then(|fields| {
             // So that `linux` is there whether it is given or not; its fields are all optional.
-            fields.entry("linux").or_insert_with(|| Value::Object(Map::new()));
+            let linux = fields.entry("linux").or_insert_with(|| Value::Object(Map::new()));
+            // Read by modules of their own.
+            if let Some(linux) = linux.as_object_mut() {
+                linux.remove("resources");
+                linux.remove("seccomp");
+            }
+            fields.remove("vm");
             fields.remove("process")
         });
         let process = ProcessObject::parse(&process.ok_or_else(missing("process"))?, "process")?;
@@ -49,7 +57,11 @@ impl Config {
         if root.path().as_os_str().is_empty() {
             return Err(missing("root.path")());
         }
-        let config = Self { raw, spec, process, root, linux };
+        let resources = match raw.pointer("/linux/resources") {
+            Some(resources) => Resources::parse(resources, resources::FIELD)?,
+            None => Resources::default(),
+        };
+        let config = Self { raw, spec, process, root, linux, resources };
         config.check_mounts()?;
         config.check_linux()?;
         Ok(config)
@@ -100,6 +112,11 @@ impl Config {
         &self.raw
     }
 
+    /// `linux.resources`.
+    pub(crate) fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
     pub(crate) fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -125,6 +142,11 @@ impl Config {
 pub(crate) fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind")
         || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
+}
+
+/// Whether a mount is no new one: its options are for one that was made before.
+pub(crate) fn is_remount(mount: &Mount) -> bool {
+    mount.options().iter().flatten().any(|option| option == "remount")
 }
 
 /// A word of the specification as config.json has it.

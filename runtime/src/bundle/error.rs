@@ -127,6 +127,9 @@ pub enum Problem {
     /// More processors than a machine has that runs.
     #[error("the machine has {0} processors, and keeps them for as long as it runs")]
     MachineCpus(u8),
+    /// What the module that the field is for says about it.
+    #[error("{0}")]
+    Reason(String),
     /// A number below its minimum.
     #[error("below the minimum of {0}")]
     TooSmall(u64),

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 
 pub use config::Config;
-pub(crate) use config::{clean, is_bind, require_absolute};
+pub(crate) use config::{clean, is_bind, is_remount, require_absolute};
 pub use error::{BundleError, FieldError, Problem};
 pub(crate) use json::{below, check_nul, without_nulls};
 pub(crate) use process::{ProcessObject, SchedulerObject, check_variable};
@@ -120,7 +120,10 @@ fn check_rootfs(dir: &Path, config: &Config) -> Result<(), FieldError> {
 
 fn bind_sources(dir: &Path, config: &Config) -> Result<BTreeMap<usize, SourceKind>, FieldError> {
     let mut sources = BTreeMap::new();
-    for (index, mount) in config.mounts().iter().enumerate().filter(|(_, mount)| is_bind(mount)) {
+    for (index, mount) in config.mounts().iter().enumerate() {
+        if !is_bind(mount) || is_remount(mount) {
+            continue;
+        }
         let field = || format!("mounts[{index}].source");
         let Some(source) = mount.source() else { return Err(FieldError::new(field(), Problem::Missing)) };
         let kind = match kind(&host_path(dir, source), OFlags::empty()) {

@@ -95,7 +95,7 @@ pub fn process(container: &Config, request: &ExecRequest) -> Result<(Process, Ve
     };
     let mut warnings = support::check_process(object.raw(), object.prefix()).map_err(error)?;
     warnings.extend(unknown_capabilities(&object));
-    let mut process = of_object(&object, container.linux()).map_err(error)?;
+    let mut process = of_object(&object, container).map_err(error)?;
     process.cpu_affinity = scheduling::affinity(&object).map_err(error)?;
     Ok((process, warnings))
 }

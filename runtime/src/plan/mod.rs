@@ -4,7 +4,9 @@
 //! `tests/goldens` show exactly what a config.json turns into.
 
 mod cpu_list;
+mod devices;
 pub mod exec;
+mod hooks;
 mod mounts;
 mod names;
 mod namespaces;
@@ -16,12 +18,16 @@ pub mod support;
 
 use std::path::PathBuf;
 
-use drupe_protocol::{CgroupConfig, GuestConfig};
+use drupe_protocol::{CgroupConfig, GuestConfig, IdMode, IdRange};
 use drupe_vmm::MachineConfig;
 
-use crate::bundle::{Bundle, FieldError};
+use crate::bundle::{Bundle, Config, FieldError, Problem};
 use crate::container::ContainerId;
+use crate::device_program::{self, DeviceRule};
+use crate::resources::{self as limits, Resources};
 use support::Warning;
+
+pub use hooks::HostHooks;
 
 pub(crate) use names::{capability_names, mount_option_names, namespace_names};
 
@@ -43,6 +49,25 @@ pub struct Plan {
 pub struct HostPlan {
     /// Files and directories that the guest sees.
     pub shares: Vec<SharePlan>,
+    /// `linux.cgroupsPath`: the cgroup that the monitor is put into.
+    pub cgroups_path: Option<String>,
+    /// `linux.resources`: what the container may use.
+    pub resources: Resources,
+    /// Programs that the host runs.
+    pub hooks: HostHooks,
+    /// Labels of security modules.
+    pub labels: Labels,
+}
+
+/// Labels of the host's security modules, for the monitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// `process.apparmorProfile`.
+    pub apparmor: Option<String>,
+    /// `process.selinuxLabel`.
+    pub selinux: Option<String>,
+    /// `linux.mountLabel`.
+    pub mount: Option<String>,
 }
 
 /// A file or directory of the host that the guest sees.
@@ -56,12 +81,30 @@ pub struct SharePlan {
     pub path: PathBuf,
     /// The host lets nobody write through it.
     pub readonly: bool,
+    /// What is mounted read-only at its path is writable through it.
+    pub writable: bool,
     /// With what is mounted below it.
     pub recursive: bool,
     /// It is a file, not a directory.
     pub file: bool,
     /// A symbolic link at its path is followed.
     pub follow: bool,
+    /// Owners of files are mapped.
+    pub idmap: Option<IdMappings>,
+}
+
+/// How owners of files are mapped (`mounts[].uidMappings`): from those on the disk, which are `inside`, to those that
+/// the guest sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMappings {
+    /// The field of config.json that asks for it.
+    pub field: String,
+    /// Users.
+    pub uids: Vec<IdRange>,
+    /// Groups.
+    pub gids: Vec<IdRange>,
+    /// For the mounts below it too.
+    pub recursive: bool,
 }
 
 /// Works out what a bundle means. `debug` turns the guest kernel's log on.
@@ -73,7 +116,7 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
     let (spec, linux) = (config.spec(), config.linux());
     let mut warnings = support::check(config.raw())?;
     warnings.extend(process::unknown_capabilities(config.process()));
-    let resources = linux.resources().as_ref();
+    let resources = config.resources();
     let machine = MachineConfig {
         vcpus: resources::vcpus(resources)?,
         memory: resources::memory(resources)?,
@@ -81,6 +124,12 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
         ..MachineConfig::default()
     };
     let namespaces = namespaces::namespaces(config, &mut warnings)?;
+    // A small init of the agent's is one of the container's tasks.
+    let inits = u64::from(namespaces.pid == IdMode::BehindInit);
+    let cgroup = CgroupConfig {
+        settings: limits::guest::settings(resources, limits::FIELD, inits),
+        device_program: device_program(resources)?,
+    };
     let (root, root_share) = mounts::root(bundle);
     let mounts = mounts::mounts(bundle)?;
     warnings.extend(mounts.warnings);
@@ -94,12 +143,44 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
         sysctl: linux.sysctl().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
-        rootfs_propagation: None,
-        devices: Vec::new(),
-        cgroup: CgroupConfig::default(),
-        start_hooks: Vec::new(),
+        rootfs_propagation: mounts::root_propagation(bundle, &mut warnings)?,
+        devices: devices::devices(config, &mut warnings)?,
+        cgroup,
+        start_hooks: hooks::start(config)?,
         process: process::process(config)?,
     };
-    let shares = std::iter::once(root_share).chain(mounts.shares).collect();
-    Ok(Plan { machine, guest, host: HostPlan { shares }, warnings })
+    let host = HostPlan {
+        shares: std::iter::once(root_share).chain(mounts.shares).collect(),
+        cgroups_path: linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned()),
+        resources: resources.clone(),
+        hooks: hooks::host(config)?,
+        labels: labels(config),
+    };
+    Ok(Plan { machine, guest, host, warnings })
+}
+
+/// The rules for devices, as the guest's kernel keeps them.
+fn device_program(resources: &Resources) -> Result<Vec<u64>, FieldError> {
+    let rules: Vec<_> = resources
+        .devices
+        .iter()
+        .map(|rule| DeviceRule {
+            allow: rule.allow,
+            kind: rule.kind.clone(),
+            major: rule.major,
+            minor: rule.minor,
+            access: rule.access.clone(),
+        })
+        .collect();
+    device_program::compile(&rules).map_err(|error| FieldError::new(error.field, Problem::Reason(error.reason)))
+}
+
+fn labels(config: &Config) -> Labels {
+    let given = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
+    let process = config.process().spec();
+    Labels {
+        apparmor: given(process.apparmor_profile()),
+        selinux: given(process.selinux_label()),
+        mount: given(config.linux().mount_label()),
+    }
 }

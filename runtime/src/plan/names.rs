@@ -12,7 +12,7 @@ pub(crate) fn capability_names() -> Vec<String> {
 
 /// Mount options that are not left to the filesystem, in alphabetical order.
 pub(crate) fn mount_option_names() -> Vec<String> {
-    let mut names = options::names();
+    let mut names: Vec<_> = options::names().into_iter().map(str::to_owned).collect();
     names.sort_unstable();
     names
 }
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn no_option_is_named_that_is_refused() {
         for name in mount_option_names() {
-            let parsed = options::parse(std::slice::from_ref(&name)).unwrap();
+            let parsed = options::parse(std::slice::from_ref(&name));
             assert!(parsed.data.is_empty(), "{name}");
         }
     }

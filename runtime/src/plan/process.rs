@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use drupe_protocol::{Capabilities, PosixUser, Process, Rlimit, StdioPorts, TerminalConfig, WindowSize};
+use drupe_protocol::{Capabilities, PosixUser, Process, Rlimit, SeccompFilter, StdioPorts, TerminalConfig, WindowSize};
 use oci_spec::runtime::{Linux, LinuxCapabilities, LinuxPersonalityDomain};
 
 use super::scheduling;
 use super::support::Warning;
 use crate::bundle::{Config, FieldError, Problem, ProcessObject};
+use crate::seccomp::{self, Profile};
 
 /// Host ports of the container's streams.
 const STDIO: StdioPorts = StdioPorts {
@@ -26,13 +27,13 @@ const LINUX32: u64 = 0x0008;
 
 /// The process that the container is.
 pub(crate) fn process(config: &Config) -> Result<Process, FieldError> {
-    let process = of_object(config.process(), config.linux())?;
+    let process = of_object(config.process(), config)?;
     let stdio = if process.terminal.is_some() { TERMINAL } else { STDIO };
     Ok(Process { stdio, ..process })
 }
 
-/// A process of a container, without ports for its streams.
-pub(super) fn of_object(process: &ProcessObject, linux: &Linux) -> Result<Process, FieldError> {
+/// A process of the container with this configuration, without ports for its streams.
+pub(super) fn of_object(process: &ProcessObject, container: &Config) -> Result<Process, FieldError> {
     let spec = process.spec();
     let user = spec.user();
     Ok(Process {
@@ -56,7 +57,8 @@ pub(super) fn of_object(process: &ProcessObject, linux: &Linux) -> Result<Proces
         oom_score_adj: oom_score_adj(process)?,
         io_priority: scheduling::io_priority(process)?,
         scheduler: scheduling::scheduler(process)?,
-        personality: personality(linux),
+        personality: personality(container.linux()),
+        seccomp: seccomp(container)?,
         terminal: terminal(process)?,
         ..Process::default()
     })
@@ -86,6 +88,12 @@ fn personality(linux: &Linux) -> Option<u64> {
         LinuxPersonalityDomain::PerLinux => None,
         LinuxPersonalityDomain::PerLinux32 => Some(LINUX32),
     }
+}
+
+fn seccomp(container: &Config) -> Result<Option<SeccompFilter>, FieldError> {
+    let Some(profile) = container.raw().pointer("/linux/seccomp") else { return Ok(None) };
+    let filter = Profile::from_json(profile).and_then(|profile| seccomp::compile(&profile));
+    filter.map(Some).map_err(|error| FieldError::new(error.field, Problem::Reason(error.reason)))
 }
 
 /// The size means nothing without a terminal, says the specification.
@@ -137,16 +145,19 @@ fn capabilities(sets: &LinuxCapabilities) -> Capabilities {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::{Value, json};
 
     use super::*;
     use crate::text::chain;
 
     fn planned(fields: Value) -> Result<Process, String> {
-        let mut object = json!({ "args": ["a"], "cwd": "/" });
-        object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let object = ProcessObject::parse(&object, "process").map_err(|error| chain(&error))?;
-        of_object(&object, &Linux::default()).map_err(|error| chain(&error))
+        let mut process = json!({ "args": ["a"], "cwd": "/" });
+        process.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let config = json!({ "ociVersion": "1.0.0", "process": process, "root": { "path": "r" } });
+        let config = Config::parse(config.to_string().as_bytes(), Path::new("config.json")).unwrap();
+        super::process(&config).map_err(|error| chain(&error))
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `linux.resources` -> the size of the machine.
 
 use drupe_vmm::{MemorySize, VcpuCount};
-use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 use super::cpu_list;
 use crate::bundle::{FieldError, Problem};
+use crate::resources::{Cpu, Resources, size};
 
 /// Period of a quota that comes without one (cgroups' own default), in microseconds.
 const DEFAULT_PERIOD_US: u64 = 100_000;
@@ -13,12 +13,10 @@ const SHARES_PER_CPU: u64 = 1024;
 
 /// How many vCPUs the container gets: as many as its quota lets run at once, no more than it may run on.
 /// Without a quota: as many as it may run on; without that, as its shares suggest.
-pub(crate) fn vcpus(resources: Option<&LinuxResources>) -> Result<VcpuCount, FieldError> {
-    let Some(cpu) = resources.and_then(|resources| resources.cpu().as_ref()) else {
-        return Ok(VcpuCount::ONE);
-    };
+pub(crate) fn vcpus(resources: &Resources) -> Result<VcpuCount, FieldError> {
+    let cpu = &resources.cpu;
     let allowed = allowed_cpus(cpu)?;
-    let count = match (quota_cpus(cpu), allowed, cpu.shares()) {
+    let count = match (quota_cpus(cpu), allowed, cpu.shares) {
         (Some(quota), allowed, _) => quota.min(allowed.unwrap_or(u64::MAX)),
         (None, Some(allowed), _) => allowed,
         (None, None, Some(shares)) => shares.div_ceil(SHARES_PER_CPU),
@@ -29,14 +27,14 @@ pub(crate) fn vcpus(resources: Option<&LinuxResources>) -> Result<VcpuCount, Fie
     Ok(count.unwrap_or(VcpuCount::MAX))
 }
 
-fn quota_cpus(cpu: &LinuxCpu) -> Option<u64> {
-    let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|&quota| quota > 0)?;
-    let period = cpu.period().filter(|&period| period > 0).unwrap_or(DEFAULT_PERIOD_US);
+fn quota_cpus(cpu: &Cpu) -> Option<u64> {
+    let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok()).filter(|&quota| quota > 0)?;
+    let period = cpu.period.filter(|&period| period > 0).unwrap_or(DEFAULT_PERIOD_US);
     Some(quota.div_ceil(period))
 }
 
-fn allowed_cpus(cpu: &LinuxCpu) -> Result<Option<u64>, FieldError> {
-    match cpu.cpus().as_deref() {
+fn allowed_cpus(cpu: &Cpu) -> Result<Option<u64>, FieldError> {
+    match cpu.cpus.as_deref() {
         None | Some("") => Ok(None),
         Some(list) => match cpu_list::count(list) {
             Some(count) => Ok(Some(count)),
@@ -45,20 +43,13 @@ fn allowed_cpus(cpu: &LinuxCpu) -> Result<Option<u64>, FieldError> {
     }
 }
 
-/// How much memory the container gets: its limit, or the default when there is none.
-pub(crate) fn memory(resources: Option<&LinuxResources>) -> Result<MemorySize, FieldError> {
-    let limit = resources.and_then(|resources| resources.memory().as_ref()).and_then(|memory| memory.limit());
-    let Some(limit) = limit.filter(|&limit| limit != 0 && limit != -1) else {
-        return Ok(MemorySize::DEFAULT);
-    };
-    let bytes = u64::try_from(limit).unwrap_or(0);
-    MemorySize::from_bytes(bytes).ok_or_else(|| {
-        let problem = if bytes < MemorySize::MIN.bytes() {
-            Problem::TooSmall(MemorySize::MIN.bytes())
-        } else {
-            Problem::TooLarge(MemorySize::MAX.bytes())
-        };
-        FieldError::number("linux.resources.memory.limit", limit, problem)
+/// How much memory the machine has: the container's limit and what the guest needs beside it, or the default when
+/// there is no limit.
+pub(crate) fn memory(resources: &Resources) -> Result<MemorySize, FieldError> {
+    let Some(limit) = resources.memory_limit() else { return Ok(MemorySize::DEFAULT) };
+    MemorySize::from_bytes(size::machine_memory(limit)).ok_or_else(|| {
+        let problem = Problem::TooLarge(MemorySize::MAX.bytes());
+        FieldError::unsigned("linux.resources.memory.limit", limit, problem)
     })
 }
 
@@ -68,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    fn resources(value: serde_json::Value) -> LinuxResources {
+    fn resources(value: serde_json::Value) -> Resources {
         serde_json::from_value(value).unwrap()
     }
 
@@ -92,23 +83,21 @@ mod tests {
             (json!({ "cpus": "0-4294967295" }), 32),
         ] {
             let resources = resources(json!({ "cpu": cpu }));
-            assert_eq!(vcpus(Some(&resources)).unwrap().get(), count, "{cpu}");
+            assert_eq!(vcpus(&resources).unwrap().get(), count, "{cpu}");
         }
-        assert_eq!(vcpus(None).unwrap(), VcpuCount::ONE);
+        assert_eq!(vcpus(&Resources::default()).unwrap(), VcpuCount::ONE);
     }
 
     #[test]
-    fn memory_is_the_limit_in_whole_mebibytes() {
+    fn memory_is_the_limit_and_what_the_guest_needs() {
         const MIB: i64 = 1 << 20;
-        for (limit, mib) in [(-1, 128), (0, 128), (64 * MIB, 64), (64 * MIB + 1, 65), (4096 * MIB, 4096)] {
+        for (limit, mib) in [(-1, 128), (0, 128), (1, 33), (64 * MIB, 97), (4096 * MIB, 4192)] {
             let resources = resources(json!({ "memory": { "limit": limit } }));
-            assert_eq!(memory(Some(&resources)).unwrap().bytes(), mib << 20, "{limit}");
+            assert_eq!(memory(&resources).unwrap().bytes(), mib << 20, "{limit}");
         }
-        assert_eq!(memory(None).unwrap(), MemorySize::DEFAULT);
-        for (limit, least) in [(1, true), (-2, true), (16 * MIB, true), (i64::MAX, false)] {
-            let error = memory(Some(&resources(json!({ "memory": { "limit": limit } })))).unwrap_err();
-            assert_eq!(error.to_string(), format!("linux.resources.memory.limit: {limit}"));
-            assert_eq!(matches!(error.problem, Problem::TooSmall(_)), least, "{limit}");
-        }
+        assert_eq!(memory(&Resources::default()).unwrap(), MemorySize::DEFAULT);
+        let error = memory(&resources(json!({ "memory": { "limit": i64::MAX } }))).unwrap_err();
+        assert_eq!(error.to_string(), "linux.resources.memory.limit: 9223372036854775807");
+        assert!(matches!(error.problem, Problem::TooLarge(_)));
     }
 }

@@ -101,20 +101,13 @@ fn run_with(stage: &Stage, variable: &str, value: &Path, names: &[&str]) {
 /// this list when it is honoured, and a case that shows it takes its place.
 fn options() -> Vec<Case> {
     type Set = fn(&mut Value);
-    let options: [(&str, Set); 11] = [
+    let options: [(&str, Set); 4] = [
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = json!("unconfined")),
         ("process.selinuxLabel", |c| {
             c["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0")
         }),
-        ("hooks", |c| c["hooks"] = json!({ "poststop": [{ "path": "/bin/true" }] })),
-        ("linux.seccomp", |c| c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW" })),
-        ("linux.devices", device),
         ("linux.mountLabel", |c| c["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0")),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "a" })),
-        ("linux.rootfsPropagation", |c| c["linux"]["rootfsPropagation"] = json!("shared")),
-        ("linux.resources.pids", |c| c["linux"]["resources"]["pids"] = json!({ "limit": 10 })),
-        ("linux.resources.blockIO", |c| c["linux"]["resources"]["blockIO"] = json!({ "weight": 10 })),
-        ("linux.resources.unified", |c| c["linux"]["resources"]["unified"] = json!({ "pids.max": "10" })),
     ];
     let case = |(field, set): (&'static str, Set)| {
         let case = Case::new(format!("bad_guest::not_honoured_{field}"), move |stage| {
@@ -125,9 +118,4 @@ fn options() -> Vec<Case> {
         case.drupe_only("what is honoured differs between runtimes")
     };
     options.into_iter().map(case).collect()
-}
-
-fn device(config: &mut Value) {
-    let device = json!({ "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666 });
-    config["linux"]["devices"] = json!([device]);
 }

@@ -77,7 +77,7 @@ fn configurations() -> Vec<Case> {
         ("hostname_no_string", "hostname", |c| c["hostname"] = json!(7), true),
         ("mounts_no_list", "mounts", |c| c["mounts"] = json!({}), true),
         ("root_missing", "root", |c| remove(c, "root"), true),
-        ("memory_too_small", "linux.resources.memory.limit", memory_of_1_mib, false),
+        ("memory_negative", "linux.resources.memory.limit", memory_below_none, false),
     ];
     let case = |(name, field, change, runc_too): Mistake| {
         let case = Case::new(format!("bad_input::{name}"), move |stage| {
@@ -98,8 +98,8 @@ fn rlimit_unknown(config: &mut Value) {
     config["process"]["rlimits"] = json!([{ "type": "RLIMIT_FUN", "soft": 1, "hard": 1 }]);
 }
 
-fn memory_of_1_mib(config: &mut Value) {
-    config["linux"]["resources"] = json!({ "memory": { "limit": 1 << 20 } });
+fn memory_below_none(config: &mut Value) {
+    config["linux"]["resources"] = json!({ "memory": { "limit": -2 } });
 }
 
 /// What is wrong with config.json as a file.
