@@ -228,8 +228,8 @@ fn verbs_on_what_is_not_there() {
 #[test]
 fn warnings_name_the_field_and_can_go_to_a_file() {
     let site = Site::new();
-    site.config(|c| c["linux"]["cgroupsPath"] = json!("/c"));
-    let warning = "config.json: linux.cgroupsPath: not applied: the machine is not put into a cgroup yet";
+    site.config(|c| c["linux"]["intelRdt"] = json!({ "closID": "c" }));
+    let warning = "config.json: linux.intelRdt: not applied: cache and bandwidth classes are not set";
     let output = site.run("x").output().unwrap();
     assert_eq!(stderr(&output).lines().next(), Some(format!("drupe: warning: {warning}").as_str()));
     let log = site.path("log");

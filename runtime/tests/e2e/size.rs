@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::bad_input::assert_refused;
 use crate::case::Case;
 
 const WHY: &str = "elsewhere these limit a cgroup and change nothing that the workload can count";
