@@ -70,5 +70,5 @@ fn hook(field: &str, hook: &HookObject) -> Result<Hook, FieldError> {
         }
         Some(seconds) => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
     };
-    Ok(Hook { path: hook.path().clone(), args: hook.args().clone().unwrap_or_default(), env, timeout, field })
+    Ok(Hook { path: hook.path().clone(), args: hook.args().clone().unwrap_or_default(), env, timeout })
 }

@@ -172,7 +172,8 @@ fn device_program(resources: &Resources) -> Result<Vec<u64>, FieldError> {
             access: rule.access.clone(),
         })
         .collect();
-    device_program::compile(&rules).map_err(|error| FieldError::new(error.field, Problem::Reason(error.reason)))
+    device_program::compile(&rules)
+        .map_err(|error| FieldError::new(error.field, Problem::Reason(error.reason)))
 }
 
 fn labels(config: &Config) -> Labels {

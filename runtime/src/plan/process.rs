@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use drupe_protocol::{Capabilities, PosixUser, Process, Rlimit, SeccompFilter, StdioPorts, TerminalConfig, WindowSize};
+use drupe_protocol::{
+    Capabilities, PosixUser, Process, Rlimit, SeccompFilter, StdioPorts, TerminalConfig, WindowSize,
+};
 use oci_spec::runtime::{Linux, LinuxCapabilities, LinuxPersonalityDomain};
 
 use super::scheduling;
