@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use drupe_protocol::{GuestConfig, IdRange, MountSource};
+use drupe_protocol::{GuestConfig, MountSource};
 use rustix::fs::{AtFlags, Uid, chownat};
 use rustix::io::Errno;
 
 use crate::failure::{Named, Result};
-use crate::{limits, mounts, sys};
+use crate::{ids, limits, mounts, sys};
 
 /// Files that belong to whom a cgroup is delegated to: what the specification names where the kernel does not
 /// tell, and the agent has no /sys.
@@ -43,7 +43,7 @@ fn is_writable(config: &GuestConfig) -> bool {
 fn delegate(config: &GuestConfig, cgroup: &OwnedFd) -> Result<(), Errno> {
     let uid = config.process.user.uid;
     let owner = match &config.namespaces.user {
-        Some(user) => outside(&user.uids, uid),
+        Some(user) => ids::outside(&user.uids, uid),
         None => Some(uid),
     };
     // A user without a mapping is refused when it is to be taken on.
@@ -55,28 +55,4 @@ fn delegate(config: &GuestConfig, cgroup: &OwnedFd) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// The id in the guest that an id in a user namespace stands for.
-pub(crate) fn outside(ranges: &[IdRange], id: u32) -> Option<u32> {
-    ranges.iter().find_map(|range| {
-        let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
-        range.outside.checked_add(offset)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_looked_up_in_their_range() {
-        let ranges = [
-            IdRange { inside: 0, outside: 100_000, count: 10 },
-            IdRange { inside: 1000, outside: 5, count: 1 },
-            IdRange { inside: 2000, outside: u32::MAX, count: 5 },
-        ];
-        let found = [0, 9, 10, 1000, 1001, 2001].map(|id| outside(&ranges, id));
-        assert_eq!(found, [Some(100_000), Some(100_009), None, Some(5), None, None]);
-    }
 }

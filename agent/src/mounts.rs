@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use drupe_protocol::{Failure, MountConfig, MountSource};
+use drupe_protocol::{Failure, MountConfig, MountSource, RecursiveAttributes};
 use rustix::fs::{CWD, FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -15,7 +15,7 @@ use rustix::mount::{
 
 use crate::failure::{Named, Result, cause, setup};
 use crate::resolve::{self, Leaf};
-use crate::sys;
+use crate::{copy_up, sys};
 
 pub(crate) const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 
@@ -50,17 +50,32 @@ pub(crate) fn mount(root: BorrowedFd<'_>, shares: &Path, config: &MountConfig) -
             let options = mode.iter().map(String::as_str).chain(data.split(',')).filter(|o| !o.is_empty());
             let tree = filesystem(fstype, source, options, config.flags, now)
                 .map_err(|(what, text)| setup(format!("{}.{what}", config.field), text))?;
+            if config.copy_up && existed {
+                copy_up::copy(target.as_fd(), tree.as_fd()).named(
+                    format!("{}.options", config.field),
+                    format_args!("\"tmpcopyup\": {:?}", config.destination),
+                )?;
+            }
             attach(tree.as_fd(), target.as_fd()).named(field(config), quoted(config))?;
             (tree, late)
         }
     };
+    let options = format!("{}.options", config.field);
+    if config.recursive != RecursiveAttributes::default() {
+        let RecursiveAttributes { set, clear } = config.recursive;
+        sys::mount_setattr(tree.as_fd(), true, set, clear, 0)
+            .named(&options, format_args!("{:?}: recursive attributes", config.destination))?;
+    }
     for flags in &config.propagation {
-        sys::mount_setattr(tree.as_fd(), flags & libc::MS_REC != 0, 0, 0, flags & !libc::MS_REC).named(
-            format!("{}.options", config.field),
-            format_args!("{:?}: propagation", config.destination),
-        )?;
+        propagate(tree.as_fd(), *flags)
+            .named(&options, format_args!("{:?}: propagation", config.destination))?;
     }
     Ok(late.then_some(tree))
+}
+
+/// Sets the propagation of a mount: `MS_SHARED` and its like, perhaps with `MS_REC`.
+pub(crate) fn propagate(mount: BorrowedFd<'_>, flags: u64) -> std::io::Result<()> {
+    sys::mount_setattr(mount, flags & libc::MS_REC != 0, 0, 0, flags & !libc::MS_REC)
 }
 
 /// A detached copy of a share's mount.

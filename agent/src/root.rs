@@ -14,6 +14,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::Places;
+use crate::devices::Nodes;
 use crate::failure::{Named, Result, setup};
 use crate::resolve::{self, Leaf};
 use crate::terminal::Terminal;
@@ -24,13 +25,14 @@ use crate::{devices, masks, mounts};
 /// Nothing of it is seen outside this mount namespace.
 pub(crate) fn assemble(config: &GuestConfig, places: &Places) -> Result<(OwnedFd, Option<Terminal>)> {
     make_private().named("root", "mount propagation")?;
+    let nodes = Nodes::make(config, &places.stage)?;
     let root = attach_root(config, places)?;
     let mut late = Vec::new();
     devices::mount_default(root.as_fd(), config)?;
     for mount in &config.mounts {
         late.extend(mounts::mount(root.as_fd(), &places.shares, mount)?);
     }
-    devices::make_defaults(root.as_fd(), config)?;
+    devices::make(root.as_fd(), config, nodes)?;
     let terminal = Terminal::for_process(root.as_fd(), &config.process)?;
     if let Some(terminal) = &terminal {
         terminal.bind_console(root.as_fd())?;

@@ -99,6 +99,11 @@ fn prepare(config: &GuestConfig, places: &Places) -> Result<Prepared> {
     let mounted_us = clock::now_us();
     root::enter(&new_root)
         .named("root.path", format_args!("share {:?}: cannot become /", config.root.share))?;
+    if let Some(flags) = config.rootfs_propagation {
+        // Not before: the mount below it, which is the agent's, must stay private.
+        mounts::propagate(new_root.as_fd(), flags)
+            .named("linux.rootfsPropagation", format_args!("{flags:#x}"))?;
+    }
     drop(new_root);
     scheduling::set_priorities(&config.process, None)?;
     let terminal = terminal.map(|terminal| terminal.take(config.process.user.uid)).transpose()?;

@@ -146,6 +146,13 @@ impl Host {
         }
     }
 
+    /// Mounts a tmpfs on a directory of a share, as the agent sees it.
+    pub(crate) fn mount_tmpfs(&self, path: &str) {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.agent_pid().to_string(), "-m", "mount", "-t", "tmpfs", "tmpfs"]);
+        assert!(command.arg(self.share(path)).status().unwrap().success());
+    }
+
     /// The agent is the child of unshare(1).
     pub(crate) fn agent_pid(&self) -> u32 {
         let children = format!("/proc/{0}/task/{0}/children", self.agent.id());

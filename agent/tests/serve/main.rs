@@ -6,11 +6,13 @@
 
 mod confinement;
 mod descriptors;
+mod devices;
 mod execs;
 mod files;
 mod hooks;
 mod host;
 mod identity;
+mod mounts;
 mod policy;
 mod questions;
 mod status;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
     }
     let tests = [
         descriptors::TESTS,
+        devices::TESTS,
+        mounts::TESTS,
         confinement::TESTS,
         hooks::TESTS,
         execs::TESTS,
