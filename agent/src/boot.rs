@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use drupe_protocol::{CONTROL_PORT, FS_TAG};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, open};
+use rustix::fs::{CWD, Mode, OFlags, chmod, mkdirat, open};
 use rustix::mount::{MountFlags, MoveMountFlags, mount, move_mount};
 use rustix::process::{chroot, fchdir};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -41,6 +41,17 @@ pub fn places() -> Places {
 /// The kernel refused.
 pub fn block_signals() -> Result {
     during("signals", sys::block_signals())
+}
+
+/// Makes the agent's program one that nobody can execute.
+///
+/// A process that is about to be executed in a container is a copy of the agent until then, so that `/proc/self/exe`
+/// is the agent for whatever it executes: a program, or the interpreter of a script.
+///
+/// # Errors
+/// The kernel refused.
+pub fn protect_program() -> Result {
+    during("/init", chmod(c"/init", Mode::empty()))
 }
 
 /// Moves to a tmpfs over the initramfs, with /dev in it: the kernel refuses to pivot away from the initramfs

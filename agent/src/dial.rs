@@ -42,3 +42,35 @@ pub fn established(stream: BorrowedFd<'_>) -> io::Result<()> {
     }
     socket_error(stream)?.map_err(io::Error::from)
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Connections over AF_VSOCK of this machine itself: its sockets differ from Unix ones in many ways.
+
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use crate::sys;
+
+    /// A dialled connection and the host's end of it; `None` says why not.
+    ///
+    /// The host's end is vsock, too. The std type serves for its read, write and shutdown.
+    pub(crate) fn vsock_pair(port: u32) -> Option<(OwnedFd, UnixStream)> {
+        // Ends of pipes that break are errors here, as in the agent, whose signals are blocked.
+        sys::block_signals().unwrap();
+        let dialled = sys::listen_vsock_loopback(port).and_then(|l| Ok((sys::dial_vsock(1, port)?, l)));
+        let (socket, listener) = match dialled {
+            Ok(both) => both,
+            Err(error) => {
+                eprintln!(
+                    "skipped: no vsock loopback here ({error}): modprobe vsock_loopback, or run it in the lab"
+                );
+                assert!(std::env::var_os("REQUIRE_VSOCK").is_none(), "vsock is required");
+                return None;
+            }
+        };
+        let host = UnixStream::from(rustix::net::accept(listener).unwrap());
+        super::established(socket.as_fd()).unwrap();
+        Some((socket, host))
+    }
+}

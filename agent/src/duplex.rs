@@ -36,6 +36,8 @@ pub(crate) struct Duplex {
 struct Ends {
     local: OwnedFd,
     host: OwnedFd,
+    /// Becomes readable when the host closes a half of the connection, or all of it.
+    host_ends: OwnedFd,
 }
 
 /// Bytes of one direction.
@@ -45,16 +47,18 @@ const ROUNDS: usize = 32;
 
 impl Duplex {
     /// A relay between two non-blocking descriptors.
-    pub(crate) fn new(kind: Local, local: OwnedFd, host: OwnedFd) -> Self {
-        Self {
+    pub(crate) fn new(kind: Local, local: OwnedFd, host: OwnedFd) -> Result<Self, Errno> {
+        // By edges: of vsock, poll says the same after the first half was closed and after both.
+        let host_ends = edges(host.as_fd(), epoll::EventFlags::RDHUP)?;
+        Ok(Self {
             kind,
-            ends: Some(Ends { local, host }),
+            ends: Some(Ends { local, host, host_ends }),
             to_host: Flow::new(),
             to_local: Flow::new(),
             parked: None,
             last: false,
             host_is_gone: false,
-        }
+        })
     }
 
     /// The local end, while it is open.
@@ -75,13 +79,16 @@ impl Duplex {
     ///
     /// The end of a side is reported at every poll: a side is left out while its end could not be acted on.
     pub(crate) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        let Some(Ends { local, host }) = &self.ends else { return };
+        let Some(Ends { local, host, host_ends }) = &self.ends else { return };
         if let Some(events) = self.local_events() {
             let local = self.parked.as_ref().unwrap_or(local);
             fds.push(PollFd::from_borrowed_fd(local.as_fd(), events));
         }
         if let Some(events) = self.host_events() {
             fds.push(PollFd::from_borrowed_fd(host.as_fd(), events));
+        }
+        if !self.host_is_gone {
+            fds.push(PollFd::from_borrowed_fd(host_ends.as_fd(), PollFlags::IN));
         }
     }
 
@@ -94,13 +101,14 @@ impl Duplex {
             |watched: bool| if watched { answers.next() } else { None }.unwrap_or(PollFlags::empty());
         let local = answer(self.local_events().is_some());
         let host = answer(self.host_events().is_some());
-        if local.is_empty() && host.is_empty() {
+        let host_ends = answer(!self.host_is_gone);
+        if local.is_empty() && host.is_empty() && host_ends.is_empty() {
             return;
         }
         if !local.is_empty() {
             self.parked = None;
         }
-        self.host_is_gone |= host.intersects(ENDED);
+        self.host_is_gone |= host.intersects(ENDED) || (!host_ends.is_empty() && self.host_reads_no_more());
         self.pump();
         if local.intersects(ENDED) {
             self.local_ended();
@@ -125,17 +133,20 @@ impl Duplex {
 
     fn host_events(&self) -> Option<PollFlags> {
         let events = events(&self.to_local, &self.to_host);
-        (!events.is_empty() || !self.host_is_gone).then_some(events)
+        (!events.is_empty()).then_some(events)
+    }
+
+    /// After the host has closed a half of the connection: whether it was the one, which is its right, or the other.
+    fn host_reads_no_more(&self) -> bool {
+        let Some(Ends { host, host_ends, .. }) = &self.ends else { return true };
+        // Sending nothing tells.
+        take_edge(host_ends.as_fd()).is_err()
+            || send(host, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_err()
     }
 
     fn pump(&mut self) {
-        let Some(Ends { local, host }) = &self.ends else { return };
-        let open = self.to_local.source_open;
+        let Some(Ends { local, host, .. }) = &self.ends else { return };
         self.to_local.pump(host.as_fd(), local.as_fd(), false);
-        if open && !self.to_local.source_open && !self.last {
-            // The host sends nothing more. Whether it also stopped to read is what sending nothing tells.
-            self.host_is_gone |= send(host, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_err();
-        }
         if !self.host_is_gone {
             self.to_host.pump(local.as_fd(), host.as_fd(), self.last);
         }
@@ -143,7 +154,7 @@ impl Duplex {
     }
 
     fn pass_ends_on(&mut self) {
-        let Some(Ends { local, host }) = &self.ends else { return };
+        let Some(Ends { local, host, .. }) = &self.ends else { return };
         if self.host_is_gone {
             self.to_host.break_off();
         }
@@ -195,18 +206,23 @@ fn events(from_it: &Flow, to_it: &Flow) -> PollFlags {
 
 /// A descriptor that becomes readable when the terminal is opened and written to again, if it is not already.
 fn park(terminal: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
-    let parked = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &parked,
-        terminal,
-        epoll::EventData::new_u64(0),
-        epoll::EventFlags::IN | epoll::EventFlags::ET,
-    )?;
+    let parked = edges(terminal, epoll::EventFlags::IN)?;
     // The hang-up itself is the first event. What came at the same time would be taken with it.
-    let mut event = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-    epoll::wait(&parked, &mut event, Some(&NOW))?;
+    take_edge(parked.as_fd())?;
     let answer = state(terminal, PollFlags::IN);
     Ok((answer.contains(PollFlags::HUP) && !answer.contains(PollFlags::IN)).then_some(parked))
+}
+
+/// A descriptor that becomes readable when something happens to another one, and not as long as it lasts.
+fn edges(fd: BorrowedFd<'_>, events: epoll::EventFlags) -> Result<OwnedFd, Errno> {
+    let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&edges, fd, epoll::EventData::new_u64(0), events | epoll::EventFlags::ET)?;
+    Ok(edges)
+}
+
+fn take_edge(edges: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut event = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
+    epoll::wait(edges, &mut event, Some(&NOW)).map(drop)
 }
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -297,5 +313,135 @@ impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let held = self.to.saturating_sub(self.from);
         f.debug_struct("Flow").field("held", &held).field("source_open", &self.source_open).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Over AF_VSOCK; the Unix sockets of `tests/serve` are the other kind.
+
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::Shutdown as Half;
+    use std::os::unix::net::UnixStream;
+    use std::thread::{self, JoinHandle};
+
+    use rustix::fs::{OFlags, fcntl_setfl};
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+    use super::*;
+    use crate::dial::testing::vsock_pair;
+
+    /// The agent's loop, for one relay.
+    fn serve(mut relay: Duplex) -> JoinHandle<()> {
+        thread::spawn(move || {
+            while !relay.is_done() {
+                let mut fds = Vec::new();
+                relay.watch(&mut fds);
+                poll(&mut fds, None).unwrap();
+                let answers: Vec<_> = fds.iter().map(PollFd::revents).collect();
+                relay.wake(&mut answers.into_iter());
+            }
+        })
+    }
+
+    /// A relay that runs, the process's end and the host's.
+    fn socket(port: u32) -> Option<(JoinHandle<()>, UnixStream, UnixStream)> {
+        let (connection, host) = vsock_pair(port)?;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        Some((serve(Duplex::new(Local::Socket, ours.into(), connection).unwrap()), theirs, host))
+    }
+
+    /// The same with a terminal, in raw mode.
+    fn terminal(port: u32) -> Option<(JoinHandle<()>, File, UnixStream)> {
+        let (connection, host) = vsock_pair(port)?;
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        fcntl_setfl(&master, OFlags::NONBLOCK).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let mut mode = tcgetattr(&slave).unwrap();
+        mode.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &mode).unwrap();
+        Some((serve(Duplex::new(Local::Terminal, master, connection).unwrap()), slave.into(), host))
+    }
+
+    fn pattern() -> Vec<u8> {
+        (0..3_u64 << 20).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    }
+
+    #[test]
+    fn vsock_carries_every_byte_of_both_directions() {
+        let Some((relay, mut process, mut host)) = socket(9101) else { return };
+        let mut writer = host.try_clone().unwrap();
+        let input = thread::spawn(move || {
+            writer.write_all(&pattern()).unwrap();
+            writer.shutdown(Half::Write).unwrap();
+        });
+        let echo = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            process.read_to_end(&mut bytes).unwrap();
+            process.write_all(&bytes).unwrap();
+        });
+        let mut got = Vec::new();
+        host.read_to_end(&mut got).unwrap();
+        assert!(got == pattern(), "{} bytes came back", got.len());
+        input.join().unwrap();
+        echo.join().unwrap();
+        relay.join().unwrap();
+    }
+
+    #[test]
+    fn vsock_host_that_leaves_breaks_the_socket() {
+        let Some((relay, mut process, host)) = socket(9102) else { return };
+        drop(host);
+        assert_eq!(process.read(&mut [0]).unwrap(), 0);
+        relay.join().unwrap();
+        assert_eq!(process.write_all(b"x").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn vsock_host_that_leaves_hangs_the_terminal_up() {
+        for (port, write_first) in [(9103, false), (9104, true)] {
+            let Some((relay, mut slave, host)) = terminal(port) else { return };
+            if write_first {
+                slave.write_all(b"unread").unwrap();
+            }
+            drop(host);
+            relay.join().unwrap();
+            // What a terminal says after a hang-up.
+            assert_eq!(slave.read(&mut [0]).unwrap_or(0), 0);
+            assert!(slave.write(b"x").is_err());
+        }
+    }
+
+    #[test]
+    fn vsock_host_that_leaves_while_input_waits_hangs_the_terminal_up() {
+        let Some((relay, _slave, mut host)) = terminal(9106) else { return };
+        rustix::io::ioctl_fionbio(&host, true).unwrap();
+        // More than anything between here and there holds.
+        while (0..10).any(|_| {
+            thread::sleep(std::time::Duration::from_millis(20));
+            host.write(&[b'x'; 64 << 10]).is_ok()
+        }) {}
+        drop(host);
+        relay.join().unwrap();
+    }
+
+    #[test]
+    fn vsock_host_that_only_stops_to_send_still_sees_the_terminal() {
+        let Some((relay, mut slave, mut host)) = terminal(9105) else { return };
+        host.write_all(b"last input").unwrap();
+        host.shutdown(Half::Write).unwrap();
+        let mut input = [0; 10];
+        slave.read_exact(&mut input).unwrap();
+        thread::sleep(std::time::Duration::from_millis(200));
+        slave.write_all(b"still seen").unwrap();
+        let mut output = [0; 10];
+        host.read_exact(&mut output).unwrap();
+        assert_eq!((&input, &output), (b"last input", b"still seen"));
+        drop(host);
+        relay.join().unwrap();
     }
 }

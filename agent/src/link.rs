@@ -20,6 +20,9 @@ pub enum LinkError {
     Message(#[from] FrameError),
 }
 
+/// Answers that the host has not taken yet; with more than this its next messages wait. A message can be larger.
+const MAX_OUTGOING: usize = 1 << 20;
+
 /// One end of the control connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -39,7 +42,14 @@ impl Link {
 
     /// What poll should wait for.
     pub(crate) fn interest(&self) -> PollFlags {
-        if self.outgoing.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
+        let mut interest = PollFlags::empty();
+        interest.set(PollFlags::IN, self.listens());
+        interest.set(PollFlags::OUT, !self.outgoing.is_empty());
+        interest
+    }
+
+    fn listens(&self) -> bool {
+        self.outgoing.len() <= MAX_OUTGOING
     }
 
     /// Sends a message, or keeps what the connection does not take yet.
@@ -61,8 +71,13 @@ impl Link {
         Ok(())
     }
 
-    /// Adds what has arrived to `messages`. False when the host has closed the connection.
-    pub(crate) fn receive(&mut self, messages: &mut Vec<HostMessage>) -> Result<bool, LinkError> {
+    /// The next message, if it has arrived and the host takes the answers to earlier ones.
+    pub(crate) fn next(&mut self) -> Result<Option<HostMessage>, LinkError> {
+        if self.listens() { Ok(self.decoder.take()?) } else { Ok(None) }
+    }
+
+    /// Reads what has arrived. False when the host has closed the connection.
+    pub(crate) fn receive(&mut self) -> Result<bool, LinkError> {
         let mut bytes = [0; 16 << 10];
         let length = match recv(&self.stream, &mut bytes, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => {
@@ -74,9 +89,6 @@ impl Link {
             Err(error) => return Err(LinkError::Connection(error.into())),
         };
         self.decoder.push(bytes.get(..length).unwrap_or_default());
-        while let Some(message) = self.decoder.take()? {
-            messages.push(message);
-        }
         Ok(true)
     }
 }

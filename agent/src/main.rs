@@ -23,6 +23,7 @@ extern "C" fn main() -> i32 {
 
 fn live(pid1_us: u64) -> Result<(), Box<dyn Error>> {
     boot::block_signals()?;
+    boot::protect_program()?;
     boot::leave_initramfs()?;
     boot::open_standard_streams()?;
     // The host answers while the rest is mounted.

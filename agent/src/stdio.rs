@@ -206,27 +206,11 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::sys;
+    use crate::dial::testing::vsock_pair;
 
-    /// A relay, the process's end of its pipe, and the host's end of its connection; `None` says why not.
-    ///
-    /// The host's end is vsock, too. The std type serves for its read, write and shutdown.
+    /// A relay, the process's end of its pipe, and the host's end of its connection.
     fn relay(direction: Direction, port: u32) -> Option<(Relay, std::fs::File, UnixStream)> {
-        // Ends of pipes that break are errors here, as in the agent, whose signals are blocked.
-        sys::block_signals().unwrap();
-        let dialled = sys::listen_vsock_loopback(port).and_then(|l| Ok((sys::dial_vsock(1, port)?, l)));
-        let (socket, listener) = match dialled {
-            Ok(both) => both,
-            Err(error) => {
-                eprintln!(
-                    "skipped: no vsock loopback here ({error}): modprobe vsock_loopback, or run it in the lab"
-                );
-                assert!(std::env::var_os("REQUIRE_VSOCK").is_none(), "vsock is required");
-                return None;
-            }
-        };
-        let host = UnixStream::from(rustix::net::accept(listener).unwrap());
-        crate::dial::established(socket.as_fd()).unwrap();
+        let (socket, host) = vsock_pair(port)?;
         let (relay, theirs) = Relay::new(direction, socket).unwrap();
         Some((relay, theirs.into(), host))
     }

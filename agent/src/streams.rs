@@ -97,7 +97,8 @@ fn connect_others(
             (true, true) => {
                 let (ours, theirs) = UnixStream::pair().named(&field, &what)?;
                 ours.set_nonblocking(true).named(&field, &what)?;
-                streams.duplexes.push(Duplex::new(Local::Socket, ours.into(), socket));
+                let duplex = Duplex::new(Local::Socket, ours.into(), socket).named(&field, &what)?;
+                streams.duplexes.push(duplex);
                 theirs.into()
             }
             (false, false) => return Err(setup(field, format_args!("{fd}: neither read nor written"))),
@@ -126,7 +127,11 @@ impl Streams {
     /// Takes the terminal that the process has made.
     pub(crate) fn open_terminal(&mut self, master: OwnedFd) {
         if let Terminal::Awaited(socket, size) = std::mem::take(&mut self.terminal) {
-            self.terminal = Terminal::Open(Duplex::new(Local::Terminal, master, socket));
+            match Duplex::new(Local::Terminal, master, socket) {
+                Ok(duplex) => self.terminal = Terminal::Open(duplex),
+                // Both are closed: to the process and to the host it is a hang-up.
+                Err(error) => crate::log::note(format_args!("terminal: {error}")),
+            }
             size.into_iter().for_each(|size| self.resize(size));
         }
     }

@@ -112,16 +112,19 @@ impl<D: Dial> Agent<D> {
             }
             !ended
         });
-        let mut requests = Vec::new();
-        let open = link.is_empty() || link == PollFlags::OUT || self.link.receive(&mut requests)?;
-        for request in requests {
-            self.answer(request, &mut messages);
-        }
-        for message in &messages {
-            self.link.send(message)?;
-        }
+        let open = link.is_empty() || link == PollFlags::OUT || self.link.receive()?;
         self.link.flush()?;
+        self.send(&mut messages)?;
+        while let Some(request) = self.link.next()? {
+            self.answer(request, &mut messages);
+            self.send(&mut messages)?;
+        }
         Ok(open)
+    }
+
+    fn send(&mut self, messages: &mut Vec<GuestMessage>) -> Result<(), ServeError> {
+        messages.drain(..).try_for_each(|message| self.link.send(&message))?;
+        Ok(())
     }
 
     fn wait(&self) -> Result<Vec<PollFlags>, ServeError> {

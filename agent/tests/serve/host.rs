@@ -173,6 +173,14 @@ impl Host {
         self.control.write_all(bytes).unwrap();
     }
 
+    /// Sends on a thread of its own, while the test does something else.
+    pub(crate) fn send_beside(&self, messages: Vec<HostMessage>) -> JoinHandle<()> {
+        let mut control = self.control.try_clone().unwrap();
+        thread::spawn(move || {
+            messages.iter().for_each(|message| control.write_all(&frame::encode(message).unwrap()).unwrap());
+        })
+    }
+
     pub(crate) fn receive(&mut self) -> GuestMessage {
         loop {
             if let Some(message) = self.decoder.take().unwrap() {

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("questions::processes_behind_init", processes_behind_init),
     ("questions::processes_with_strange_names", processes_with_strange_names),
     ("questions::many_at_once", many_at_once),
+    ("questions::answers_that_are_not_read", answers_that_are_not_read),
     ("questions::about_nobody", about_nobody),
     ("questions::statistics", statistics),
     ("questions::update", update),
@@ -140,6 +141,31 @@ fn many_at_once() {
     }
     seen.sort_unstable();
     assert_eq!(seen, (0..500).collect::<Vec<u32>>());
+    assert_eq!(list(&mut host).len(), 1);
+}
+
+fn answers_that_are_not_read() {
+    const COUNT: u32 = 6000;
+    let mut host = Host::new();
+    host.run(&command(&["sleep", "1000"]));
+    let asked = (0..COUNT).map(|number| HostMessage::Ask {
+        container: "c1".into(),
+        number,
+        question: Question::Statistics,
+    });
+    let writer = host.send_beside(asked.collect());
+    // What nobody reads is not kept: it is not asked for.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(!writer.is_finished(), "every question was taken");
+    let status = fs::read_to_string(format!("/proc/{}/status", host.agent_pid())).unwrap();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
+    let kib: u64 = rss.trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 32 << 10, "{rss}");
+    for number in 0..COUNT {
+        let GuestMessage::Answer { number: answered, .. } = host.receive() else { panic!("no answer") };
+        assert_eq!(answered, number);
+    }
+    writer.join().unwrap();
     assert_eq!(list(&mut host).len(), 1);
 }
 
