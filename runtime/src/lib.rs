@@ -18,11 +18,9 @@ pub mod bundle;
 mod cgroup;
 pub mod cli;
 mod commands;
-#[allow(dead_code, reason = "create, run and exec take it up")]
 mod console;
 mod container;
 mod control;
-#[allow(dead_code, reason = "create, run and exec take it up")]
 mod descriptors;
 pub mod device_program;
 mod files;
@@ -34,10 +32,8 @@ mod launch;
 mod log;
 mod monitor;
 mod pid_file;
-#[allow(dead_code, reason = "create, run and exec take it up")]
 mod pidfd;
 pub mod plan;
-#[allow(dead_code, reason = "ps takes it up")]
 mod process_table;
 pub mod resources;
 pub mod seccomp;

@@ -33,6 +33,14 @@ impl Config {
         Ok(Self::check(raw)?)
     }
 
+    /// Checks what config.json was read as.
+    ///
+    /// # Errors
+    /// [`FieldError`] names the field.
+    pub(crate) fn of_value(raw: Value) -> Result<Self, FieldError> {
+        Self::check(raw)
+    }
+
     fn check(mut raw: Value) -> Result<Self, FieldError> {
         without_nulls(&mut raw);
         check_version(&raw)?;

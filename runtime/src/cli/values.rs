@@ -1,5 +1,6 @@
 //! Values of options that callers of runc write in Go's forms.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A user by number, and the group if one is given.
@@ -7,6 +8,15 @@ use std::time::Duration;
 pub(crate) struct UserId {
     pub(crate) uid: u32,
     pub(crate) gid: Option<u32>,
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gid {
+            Some(gid) => write!(f, "{}:{gid}", self.uid),
+            None => self.uid.fmt(f),
+        }
+    }
 }
 
 /// `UID[:GID]`.

@@ -13,6 +13,7 @@ mod list;
 mod pause;
 mod preparation;
 mod ps;
+mod query;
 mod removal;
 mod resume;
 mod run;

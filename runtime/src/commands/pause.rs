@@ -1,9 +1,12 @@
-//! `drupe pause`
+//! `drupe pause`: the machine's processors stop.
 
+use super::{Failure, find, query};
 use crate::cli::{GlobalArgs, PauseArgs};
+use crate::container::Verb;
+use crate::control::Request;
 
-use super::Failure;
-
-pub(crate) fn pause(_global: &GlobalArgs, _args: &PauseArgs) -> Result<u8, Failure> {
-    Err(Failure::with_status("pause: not available in this build", 1))
+pub(crate) fn pause(global: &GlobalArgs, args: &PauseArgs) -> Result<u8, Failure> {
+    let container = find::existing(global, &args.id, Verb::Pause)?;
+    query::done(&container, &Request::Pause)?;
+    Ok(0)
 }

@@ -1,9 +1,12 @@
-//! `drupe resume`
+//! `drupe resume`: the machine's processors go on.
 
+use super::{Failure, find, query};
 use crate::cli::{GlobalArgs, ResumeArgs};
+use crate::container::Verb;
+use crate::control::Request;
 
-use super::Failure;
-
-pub(crate) fn resume(_global: &GlobalArgs, _args: &ResumeArgs) -> Result<u8, Failure> {
-    Err(Failure::with_status("resume: not available in this build", 1))
+pub(crate) fn resume(global: &GlobalArgs, args: &ResumeArgs) -> Result<u8, Failure> {
+    let container = find::existing(global, &args.id, Verb::Resume)?;
+    query::done(&container, &Request::Resume)?;
+    Ok(0)
 }

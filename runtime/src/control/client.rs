@@ -97,20 +97,33 @@ impl Client {
         Ok(())
     }
 
+    /// A reply that has been read already.
+    pub(crate) fn take(&mut self) -> Result<Option<Reply>, ClientError> {
+        Ok(self.decoder.take()?)
+    }
+
+    /// Reads what is there. It waits when there is nothing.
+    pub(crate) fn fill(&mut self) -> Result<(), ClientError> {
+        let mut chunk = vec![0; CHUNK];
+        match passing::receive(&self.socket, &mut chunk, &mut Vec::new()) {
+            Ok(0) => Err(ClientError::Gone),
+            Ok(length) => {
+                self.decoder.push(chunk.get(..length).unwrap_or_default());
+                Ok(())
+            }
+            Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Waits for the next reply.
     pub(crate) fn reply(&mut self, limit: Option<Duration>) -> Result<Reply, ClientError> {
         set_socket_timeout(&self.socket, Timeout::Recv, limit)?;
-        let mut chunk = vec![0; CHUNK];
         loop {
-            if let Some(reply) = self.decoder.take()? {
+            if let Some(reply) = self.take()? {
                 return Ok(reply);
             }
-            match passing::receive(&self.socket, &mut chunk, &mut Vec::new()) {
-                Ok(0) => return Err(ClientError::Gone),
-                Ok(length) => self.decoder.push(chunk.get(..length).unwrap_or_default()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            self.fill()?;
         }
     }
 }

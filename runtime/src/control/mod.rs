@@ -34,10 +34,13 @@ pub(crate) enum Request {
         /// The process; the monitor decides about its ports.
         process: Box<Process>,
     },
-    /// Change the size of a terminal.
-    Resize {
-        /// Whose: an exec's, or the container's own.
-        exec: Option<u32>,
+    /// Deliver a signal to the process that this client has started. Not answered.
+    SignalExec {
+        /// Its number.
+        signal: i32,
+    },
+    /// Change the size of the terminal of the process that this client has started. Not answered.
+    ResizeExec {
         /// The new size.
         size: WindowSize,
     },

@@ -127,9 +127,7 @@ impl Conversation {
     /// Takes a message from the agent and gives the answers to it.
     pub(crate) fn receive(&mut self, message: &GuestMessage) -> Result<Vec<HostMessage>, ConversationError> {
         let name = name(message);
-        if let Some(container) = container(message).filter(|&container| container != self.container) {
-            return Err(ConversationError::Stranger { message: name, container: printable(container) });
-        }
+        self.check_container(message)?;
         let container = || self.container.clone();
         match (self.state, message) {
             (State::WaitHello, GuestMessage::Hello { version, build, .. }) => {
@@ -160,6 +158,22 @@ impl Conversation {
                 Err(ConversationError::Failed(failure.clone()))
             }
             (state, _) => Err(ConversationError::Unexpected { message: name, expected: state.expected() }),
+        }
+    }
+
+    /// The id of the container.
+    pub(crate) fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// The message must be about the container, or about none.
+    pub(crate) fn check_container(&self, message: &GuestMessage) -> Result<(), ConversationError> {
+        match container(message).filter(|&container| container != self.container) {
+            Some(container) => {
+                let container = printable(container);
+                Err(ConversationError::Stranger { message: name(message), container })
+            }
+            None => Ok(()),
         }
     }
 

@@ -6,13 +6,11 @@
 mod control;
 mod conversation;
 mod kernel_log;
-#[allow(dead_code, reason = "exec and the questions come with the control socket")]
 mod pending;
 mod progress;
 mod report;
 mod requests;
 mod signals;
-#[allow(dead_code, reason = "terminals and execs come with the control socket")]
 mod stdio;
 mod supervisor;
 mod tasks;
@@ -22,11 +20,13 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use drupe_protocol::{CONTROL_PORT, ExitStatus, GuestConfig};
 use drupe_vmm::{
     BuildError, HostPort, LoadError, Machine, MachineConfig, MachineFiles, RunError, StopReason,
 };
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::container::StoreError;
 use crate::control::Listener;
@@ -37,13 +37,14 @@ use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
 use requests::Clients;
 use supervisor::{HELLO_TIMEOUT, Record, Supervisor};
+use tasks::Tasks;
 use timer::Timer;
 
 pub(crate) use kernel_log::KernelLog;
 pub(crate) use progress::{Audience, Lifecycle, Progress};
 pub(crate) use report::{Report, Reporter, Reports, channel as report_channel};
 pub(crate) use signals::Signals;
-pub(crate) use stdio::StreamFds;
+pub(crate) use stdio::{StreamFds, TerminalFds};
 pub(crate) use supervisor::Ending;
 
 /// The first port of the main process's streams; the plan has the same.
@@ -121,8 +122,9 @@ pub(crate) fn run(
 ) -> Result<Ending, MonitorError> {
     let (control, control_port) = control::channel()?;
     let mut guest = guest;
+    let changed = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
     let stdio::Streams { ports, outputs } =
-        stdio::open(setting.streams, FIRST_STREAM_PORT, &mut guest.process)?;
+        stdio::open(setting.streams, FIRST_STREAM_PORT, &mut guest.process, &changed)?;
     let control_port: Box<dyn HostPort> = Box::new(control_port);
     let ports = std::iter::once((CONTROL_PORT, control_port)).chain(ports).collect();
     let kernel = files.kernel.path.clone();
@@ -131,11 +133,14 @@ pub(crate) fn run(
     stages.mark("machine");
     let handle = machine.handle();
     let record = Rc::new(RefCell::new(Record { stages: stages.clone(), status: None, result: None }));
+    let tasks = Tasks::new(&guest.id, Box::new(handle.clone()), Arc::clone(&changed))?;
     let supervisor = Supervisor {
         conversation: Conversation::new(guest),
         control,
         signals: setting.signals,
         outputs,
+        changed,
+        tasks,
         timer: Timer::new().map_err(MonitorError::Descriptors)?,
         deadline: Timer::new().map_err(MonitorError::Descriptors)?,
         patience: Supervisor::PATIENCE,
@@ -192,5 +197,7 @@ fn conclude(
 
 #[cfg(test)]
 mod requests_test;
+#[cfg(test)]
+mod tasks_test;
 #[cfg(test)]
 mod tests;

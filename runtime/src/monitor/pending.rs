@@ -61,7 +61,7 @@ pub(crate) enum TaskEvent {
 
 /// The tasks of one container.
 #[derive(Debug)]
-pub(crate) struct Tasks {
+pub(crate) struct Pending {
     container: String,
     execs: BTreeMap<u32, ExecState>,
     questions: BTreeMap<u32, Kind>,
@@ -69,7 +69,7 @@ pub(crate) struct Tasks {
     next_question: u32,
 }
 
-impl Tasks {
+impl Pending {
     /// No tasks yet.
     pub(crate) fn new(container: &str) -> Self {
         Self {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_exec_starts_and_ends_once() {
-        let mut tasks = Tasks::new("c");
+        let mut tasks = Pending::new("c");
         let (first, message) = tasks.exec(Process::default()).unwrap();
         assert!(matches!(message, HostMessage::Exec { exec, .. } if exec == first));
         let (second, _) = tasks.exec(Process::default()).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     fn what_the_guest_makes_up_is_an_error() {
         for before in 0..3 {
             for message in [started(1), exited(1), failed(1), started(9), exited(9), failed(9)] {
-                let mut tasks = Tasks::new("c");
+                let mut tasks = Pending::new("c");
                 if before > 0 {
                     tasks.exec(Process::default()).unwrap();
                 }
@@ -242,7 +242,7 @@ mod tests {
                 assert_eq!(tasks.receive(&message).is_ok(), fits, "{message:?} after {before}");
             }
         }
-        let mut tasks = Tasks::new("c");
+        let mut tasks = Pending::new("c");
         assert!(tasks.receive(&answer(1, Answer::Updated)).is_err());
         let (number, _) = tasks.ask(Question::Processes).unwrap();
         let line = tasks.receive(&answer(number, Answer::Updated)).unwrap_err().to_string();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_question_is_answered_once_by_its_kind_or_a_failure() {
-        let mut tasks = Tasks::new("c");
+        let mut tasks = Pending::new("c");
         for (question, fitting) in [
             (Question::Processes, Answer::Processes(Vec::new())),
             (Question::Statistics, Answer::Statistics(BTreeMap::new())),
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_so_many() {
-        let mut tasks = Tasks::new("c");
+        let mut tasks = Pending::new("c");
         for _ in 0..MAX_EXECS {
             tasks.exec(Process::default()).unwrap();
         }
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn signals_and_sizes_reach_an_exec_from_its_beginning() {
-        let mut tasks = Tasks::new("c");
+        let mut tasks = Pending::new("c");
         let (exec, _) = tasks.exec(Process::default()).unwrap();
         let expected =
             HostMessage::Signal { container: "c".into(), target: SignalTarget::Exec(exec), signal: 15 };

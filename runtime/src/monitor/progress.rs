@@ -20,6 +20,8 @@ pub(crate) trait Lifecycle {
     fn start_state(&self) -> String;
     /// Its program runs.
     fn started(&mut self);
+    /// It stands still, or goes on in the state that it was in.
+    fn changed(&mut self, status: Status);
     /// It is over.
     fn ended(&mut self, exit: Option<ExitStatus>);
 }
@@ -88,6 +90,11 @@ impl Lifecycle for Progress {
 
     fn started(&mut self) {
         self.record.status = Status::Running;
+        self.write();
+    }
+
+    fn changed(&mut self, status: Status) {
+        self.record.status = status;
         self.write();
     }
 

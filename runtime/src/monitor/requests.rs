@@ -7,7 +7,7 @@ use event_manager::{EventOps, EventSet, Events};
 
 use super::MonitorError;
 use super::conversation::{SignalAction, State};
-use super::supervisor::{Ending, SESSIONS, Supervisor};
+use super::supervisor::{Ending, KILLED, SESSIONS, Supervisor};
 use crate::container::status::{self, Status, Verb, Verdict};
 use crate::control::{Listener, Received, Reply, Request, Session};
 
@@ -85,7 +85,7 @@ impl Supervisor {
     fn part(&mut self, number: u32, ops: &mut EventOps) -> Result<(), MonitorError> {
         let Some(session) = self.clients.sessions.remove(&number) else { return Ok(()) };
         ops.remove(Events::empty_raw(session.fd()))?;
-        self.client_left(number);
+        self.client_left(number, ops)?;
         if self.clients.sessions.len() + 1 == MOST_SESSIONS
             && let Some(listener) = &self.clients.listener
         {
@@ -111,10 +111,11 @@ impl Supervisor {
     /// The state that a client sees.
     pub(super) fn status(&self) -> Status {
         match self.conversation.state() {
+            State::Exited(_) => Status::Stopped,
+            _ if self.tasks.is_paused() => Status::Paused,
             State::WaitHello | State::Configuring => Status::Creating,
             State::Ready | State::Starting => Status::Created,
             State::Running => Status::Running,
-            State::Exited(_) => Status::Stopped,
         }
     }
 
@@ -156,6 +157,11 @@ impl Supervisor {
         target: SignalTarget,
         ops: &mut EventOps,
     ) -> Result<(), MonitorError> {
+        if signal == libc::SIGKILL && self.tasks.is_paused() {
+            // The guest would get it when it is resumed.
+            self.end(Ok(Ending::Exited(KILLED)));
+            return Ok(());
+        }
         match self.conversation.signal(signal, target) {
             SignalAction::Send(message) => {
                 self.send(&message, ops)?;
@@ -194,6 +200,9 @@ impl Supervisor {
                 let _ = session.send(reply);
             }
         };
+        for (number, reply) in self.tasks.ended() {
+            tell(number, &reply);
+        }
         for number in std::mem::take(&mut self.clients.killers) {
             tell(number, &Reply::Done);
         }

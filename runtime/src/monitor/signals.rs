@@ -16,6 +16,9 @@ const PASSED_ON: [i32; 7] =
 /// end of the container's standard input.
 const HELD_OFF: [i32; 1] = [libc::SIGTTIN];
 
+/// What the reserved numbers of the C library are, which no program may use.
+const RESERVED: std::ops::RangeInclusive<i32> = 32..=34;
+
 /// Size of `struct signalfd_siginfo`; its first field is the signal's number.
 const RECORD: usize = size_of::<libc::signalfd_siginfo>();
 
@@ -27,14 +30,22 @@ impl Signals {
     /// Blocks the signals and opens a descriptor to read them from. Threads that are made later do not get
     /// them either.
     pub(crate) fn block() -> io::Result<Self> {
-        for number in PASSED_ON.into_iter().chain(HELD_OFF) {
-            match signal::block_signal(number) {
-                Ok(()) | Err(Error::SignalAlreadyBlocked(_)) => {}
-                Err(error) => return Err(io::Error::other(error.to_string())),
-            }
-        }
+        HELD_OFF.into_iter().try_for_each(block)?;
+        Self::read(&PASSED_ON)
+    }
+
+    /// The same with every signal that can be caught, for a process that only stands for another one.
+    pub(crate) fn block_all() -> io::Result<Self> {
+        let can_be_caught = |number: &i32| {
+            !matches!(*number, libc::SIGKILL | libc::SIGSTOP | libc::SIGCHLD) && !RESERVED.contains(number)
+        };
+        Self::read(&(1..=64).filter(can_be_caught).collect::<Vec<_>>())
+    }
+
+    fn read(signals: &[i32]) -> io::Result<Self> {
+        signals.iter().copied().try_for_each(block)?;
         let set =
-            signal::create_sigset(&PASSED_ON).map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+            signal::create_sigset(signals).map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
         sys::signalfd(&set).map(Self)
     }
 
@@ -55,6 +66,13 @@ impl Signals {
     /// The descriptor to wait for.
     pub(crate) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+fn block(number: i32) -> io::Result<()> {
+    match signal::block_signal(number) {
+        Ok(()) | Err(Error::SignalAlreadyBlocked(_)) => Ok(()),
+        Err(error) => Err(io::Error::other(error.to_string())),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use drupe_protocol::{Descriptor, Process, StdioPorts, WindowSize};
 use drupe_vmm::{HostPort, HostStream};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::console;
 use crate::descriptors::PassedFd;
@@ -82,8 +82,14 @@ pub(crate) struct Streams {
     pub(crate) outputs: Arc<Outputs>,
 }
 
-/// Makes the ports of a process's streams, from `first` on, and tells the process of them.
-pub(crate) fn open(fds: StreamFds, first: u32, process: &mut Process) -> io::Result<Streams> {
+/// Makes the ports of a process's streams, from `first` on, and tells the process of them. `changed` becomes readable
+/// when a stream begins or ends.
+pub(crate) fn open(
+    fds: StreamFds,
+    first: u32,
+    process: &mut Process,
+    changed: &Arc<EventFd>,
+) -> io::Result<Streams> {
     let mut made = Builder { next: first, ports: Vec::new(), outputs: Vec::new() };
     let stdin = made.add(fds.stdin, None)?;
     let stdout = made.add(None, fds.stdout)?;
@@ -101,8 +107,7 @@ pub(crate) fn open(fds: StreamFds, first: u32, process: &mut Process) -> io::Res
         }
     }
     let Builder { ports, outputs, .. } = made;
-    let changed = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-    let outputs = Arc::new(Outputs { outputs, has_terminal, changed });
+    let outputs = Arc::new(Outputs { outputs, has_terminal, changed: Arc::clone(changed) });
     let listen = |(port, stream, output)| -> Port {
         (port, Box::new(StreamPort { stream: Some(stream), output, outputs: Arc::clone(&outputs) }))
     };
@@ -157,15 +162,10 @@ impl Output {
 pub(crate) struct Outputs {
     outputs: Vec<Output>,
     has_terminal: bool,
-    changed: EventFd,
+    changed: Arc<EventFd>,
 }
 
 impl Outputs {
-    /// Becomes readable when a stream ends.
-    pub(crate) fn changed(&self) -> &EventFd {
-        &self.changed
-    }
-
     /// Whether nothing more can come: a stream that the guest never connected has nothing to say after the
     /// exit of its process.
     pub(crate) fn are_complete(&self) -> bool {
@@ -241,6 +241,14 @@ mod tests {
 
     use super::*;
 
+    fn open(fds: StreamFds, first: u32, process: &mut Process) -> io::Result<Streams> {
+        super::open(fds, first, process, &Arc::new(changed()))
+    }
+
+    fn changed() -> EventFd {
+        EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK).unwrap()
+    }
+
     fn null() -> Option<OwnedFd> {
         Some(File::options().read(true).write(true).open("/dev/null").unwrap().into())
     }
@@ -252,7 +260,8 @@ mod tests {
     #[test]
     fn each_stream_is_connected_once_and_its_end_is_told() {
         let mut process = Process::default();
-        let Streams { ports: mut made, outputs } = open(three(), 1, &mut process).unwrap();
+        let changed = Arc::new(changed());
+        let Streams { ports: mut made, outputs } = super::open(three(), 1, &mut process, &changed).unwrap();
         let expected = StdioPorts { stdin: Some(1), stdout: Some(2), stderr: Some(3), terminal: None };
         assert_eq!(process.stdio, expected);
         assert_eq!(made.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [1, 2, 3]);
@@ -267,7 +276,7 @@ mod tests {
             listener.closed(9);
         }
         assert!(outputs.are_complete());
-        assert!(outputs.changed().read().is_ok());
+        assert!(changed.read().is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use drupe_protocol::{ExitStatus, GuestMessage, HostMessage, SignalTarget};
 use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventOps, EventSet, Events};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::MonitorError;
 use super::control::{Control, ReadOutcome};
@@ -18,6 +19,7 @@ use super::progress::Lifecycle;
 use super::requests::{Clients, exit_of};
 use super::signals::Signals;
 use super::stdio::Outputs;
+use super::tasks::{self, Tasks};
 use super::timer::Timer;
 use crate::stage::Stages;
 
@@ -55,12 +57,13 @@ const SIGNALS: u32 = 2;
 const OUTPUTS: u32 = 3;
 const TIMER: u32 = 4;
 const DEADLINE: u32 = 5;
+const TASKS: u32 = 7;
 pub(super) const LISTENER: u32 = 6;
 /// The first of the clients.
 pub(super) const SESSIONS: u32 = 1 << 16;
 
 /// How a workload ended that its machine went away under.
-const KILLED: ExitStatus = ExitStatus::Signal(9);
+pub(super) const KILLED: ExitStatus = ExitStatus::Signal(9);
 
 /// The subscriber of the event loop.
 pub(crate) struct Supervisor {
@@ -68,6 +71,9 @@ pub(crate) struct Supervisor {
     pub(crate) control: Control,
     pub(crate) signals: Signals,
     pub(crate) outputs: Arc<Outputs>,
+    /// Readable when a stream of any process has begun or ended.
+    pub(crate) changed: Arc<EventFd>,
+    pub(crate) tasks: Tasks,
     pub(crate) timer: Timer,
     /// Set when the workload was told to end at once.
     pub(crate) deadline: Timer,
@@ -144,7 +150,11 @@ impl Supervisor {
     fn note(&mut self, message: &GuestMessage, ops: &mut EventOps) -> Result<(), MonitorError> {
         self.mark(message);
         match *message {
-            GuestMessage::Hello { .. } => self.timer.stop().map_err(MonitorError::Descriptors),
+            GuestMessage::Hello { .. } => {
+                self.timer.stop().map_err(MonitorError::Descriptors)?;
+                // In front of the configuration: what it makes has the right time from the first.
+                self.send(&tasks::clock(), ops)
+            }
             GuestMessage::Ready { .. } => {
                 self.lifecycle.created()?;
                 if self.starts { self.start(ops) } else { Ok(()) }
@@ -185,7 +195,11 @@ impl Supervisor {
 
     fn read_signals(&mut self, ops: &mut EventOps) -> Result<(), MonitorError> {
         while let Some(signal) = self.signals.next() {
-            self.deliver(signal, SignalTarget::Main, ops)?;
+            if signal == libc::SIGWINCH && self.outputs.has_terminal() {
+                self.resize(ops)?;
+            } else {
+                self.deliver(signal, SignalTarget::Main, ops)?;
+            }
         }
         Ok(())
     }
@@ -233,7 +247,8 @@ impl Supervisor {
     fn register(&mut self, ops: &mut EventOps) -> Result<(), MonitorError> {
         ops.add(Events::with_data_raw(self.control.input(), CONTROL_IN, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.signals.fd(), SIGNALS, EventSet::IN))?;
-        ops.add(Events::with_data(self.outputs.changed(), OUTPUTS, EventSet::IN))?;
+        ops.add(Events::with_data(&*self.changed, OUTPUTS, EventSet::IN))?;
+        ops.add(Events::with_data_raw(self.tasks.timer().fd(), TASKS, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.timer.fd(), TIMER, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.deadline.fd(), DEADLINE, EventSet::IN))?;
         if let Some(listener) = &self.clients.listener {
@@ -260,15 +275,16 @@ impl MutEventSubscriber for Supervisor {
             SIGNALS => self.read_signals(ops),
             TIMER => self.tick(),
             DEADLINE => self.give_up(),
+            TASKS => self.tick_execs(),
             LISTENER => self.accept(ops),
             number if number >= SESSIONS => self.serve(number, ops),
             _ => {
                 // Read only to rest it; what changed is looked at below.
-                let _ = self.outputs.changed().read();
+                let _ = self.changed.read();
                 Ok(())
             }
         };
-        match result {
+        match result.and_then(|()| self.check_execs(ops)) {
             Ok(()) => self.check_end(),
             Err(error) => self.end(Err(error)),
         }

@@ -1,5 +1,6 @@
 //! The monitor with an agent that is a test: frames in, frames out, how it ends.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -9,12 +10,12 @@ use drupe_protocol::{
     BUILD, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, Process, RootConfig, SignalTarget,
     StdioPorts, VERSION,
 };
-use drupe_vmm::MutEventSubscriber;
+use drupe_vmm::{HostStream, MutEventSubscriber};
 use event_manager::{EventManager, SubscriberOps};
 
 use super::*;
 use crate::container::record::tests::record as record_of;
-use crate::container::{Entry, Store};
+use crate::container::{Entry, Status, Store};
 use crate::text::chain;
 
 fn guest_config() -> GuestConfig {
@@ -43,8 +44,48 @@ pub(super) struct Scene {
     signals: File,
     pub(super) told: Rc<RefCell<Vec<String>>>,
     stopped: Rc<RefCell<u32>>,
+    pub(super) machine: FakeMachine,
+    clocks: usize,
     pub(super) entry: Entry,
     _dir: tempfile::TempDir,
+}
+
+/// A machine that only knows its ports, and whether it stands still.
+#[derive(Clone, Default)]
+pub(super) struct FakeMachine(Rc<RefCell<(bool, BTreeMap<u32, Box<dyn HostPort>>)>>);
+
+impl FakeMachine {
+    pub(super) fn is_paused(&self) -> bool {
+        self.0.borrow().0
+    }
+
+    /// The guest connects.
+    pub(super) fn connect(&self, port: u32) -> Option<HostStream> {
+        self.0.borrow_mut().1.get_mut(&port)?.connect(1)
+    }
+
+    /// The guest's connection has ended.
+    pub(super) fn close(&self, port: u32) {
+        self.0.borrow_mut().1.get_mut(&port).unwrap().closed(1);
+    }
+}
+
+impl tasks::Controls for FakeMachine {
+    fn pause(&self) {
+        self.0.borrow_mut().0 = true;
+    }
+
+    fn resume(&self) {
+        self.0.borrow_mut().0 = false;
+    }
+
+    fn listen(&self, (port, listener): stdio::Port) {
+        self.0.borrow_mut().1.insert(port, listener);
+    }
+
+    fn forget(&self, port: u32) {
+        self.0.borrow_mut().1.remove(&port);
+    }
 }
 
 /// Writes down what it is told.
@@ -62,6 +103,10 @@ impl Lifecycle for Told {
 
     fn started(&mut self) {
         self.0.borrow_mut().push("started".into());
+    }
+
+    fn changed(&mut self, status: Status) {
+        self.0.borrow_mut().push(status.to_string());
     }
 
     fn ended(&mut self, exit: Option<ExitStatus>) {
@@ -82,7 +127,11 @@ impl Scene {
         let duplicate = |fd: &dyn AsFd| Some(fd.as_fd().try_clone_to_owned().unwrap());
         let fds =
             StreamFds { stdout: duplicate(&stdout), stderr: duplicate(&stderr), ..StreamFds::default() };
-        let stdio::Streams { ports: stdio, outputs } = stdio::open(fds, 1, &mut config.process).unwrap();
+        let changed = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        let stdio::Streams { ports: stdio, outputs } =
+            stdio::open(fds, 1, &mut config.process, &changed).unwrap();
+        let machine = FakeMachine::default();
+        let tasks = Tasks::new("c", Box::new(machine.clone()), Arc::clone(&changed)).unwrap();
         let (signals, signal_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         let record = Rc::new(RefCell::new(Record { stages: Stages::begin(), status: None, result: None }));
         let (told, stopped) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(0)));
@@ -96,6 +145,8 @@ impl Scene {
             control,
             signals: Signals::from_file(File::from(signals)),
             outputs,
+            changed,
+            tasks,
             timer: Timer::new().unwrap(),
             deadline: Timer::new().unwrap(),
             patience: 2,
@@ -118,6 +169,8 @@ impl Scene {
             signals: File::from(signal_writer),
             told,
             stopped,
+            machine,
+            clocks: 0,
             entry,
             _dir: dir,
         }
@@ -174,7 +227,21 @@ impl Scene {
         self.turn();
     }
 
+    /// What the guest was told since this was asked, but for the time of day.
     pub(super) fn received(&mut self) -> Vec<HostMessage> {
+        let (clocks, others): (Vec<_>, Vec<_>) =
+            self.receive_all().into_iter().partition(|message| matches!(message, HostMessage::Clock { .. }));
+        self.clocks += clocks.len();
+        others
+    }
+
+    /// How often the guest was told the time of day since this was asked.
+    pub(super) fn clocks(&mut self) -> usize {
+        self.received();
+        std::mem::take(&mut self.clocks)
+    }
+
+    fn receive_all(&mut self) -> Vec<HostMessage> {
         let mut bytes = vec![0; 1 << 20];
         loop {
             match self.agent_in.as_mut().unwrap().read(&mut bytes) {

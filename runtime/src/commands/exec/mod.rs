@@ -1,0 +1,169 @@
+//! `drupe exec`: one more process in a container that runs.
+//!
+//! The process that its caller sees is a witness ([`session`]): it has the exit status of the one in the guest, hands
+//! its signals on, and its end is the other's end too. In the foreground that is this process; with `--detach` it is
+//! one that stays behind ([`keeper`]).
+
+mod keeper;
+mod session;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use drupe_protocol::Process;
+
+use super::{Failure, find};
+use crate::bundle::Config;
+use crate::cli::{ExecArgs, GlobalArgs};
+use crate::console::{self, ConsolePlan, RawTerminal};
+use crate::container::{Container, Record, Verb};
+use crate::control::Client;
+use crate::descriptors::Passed;
+use crate::monitor::{Signals, StreamFds, TerminalFds};
+use crate::plan::exec::{self as plan, ExecFlags, ExecRequest};
+use crate::{pid_file, pidfd};
+use session::Session;
+
+/// The exit status of an exec that drupe could not carry out, as with runc.
+const FAILED: u8 = 255;
+
+/// Longest file that `--process` reads.
+const LONGEST: u64 = 4 << 20;
+
+#[derive(Debug, thiserror::Error)]
+enum ExecError {
+    #[error("--cgroup: {0:?}: a process of the container is always in the container's own cgroup")]
+    Cgroup(String),
+    #[error("--process: {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("--process: {}: longer than {LONGEST} bytes", .0.display())]
+    TooLong(PathBuf),
+    #[error("--process")]
+    Process(#[source] plan::ExecError),
+    #[error("signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs a process; the result is its exit status, or 0 when it is left alone once it runs.
+pub(crate) fn exec(global: &GlobalArgs, args: &ExecArgs) -> Result<u8, Failure> {
+    attempt(global, args).map_err(|failure| Failure { status: FAILED, ..failure })
+}
+
+/// What a process is made of, on the host's side.
+struct Preparation {
+    process: Process,
+    fds: StreamFds,
+    /// The slave of the terminal that was sent to `--console-socket`.
+    slave: Option<OwnedFd>,
+    client: Client,
+}
+
+fn attempt(global: &GlobalArgs, args: &ExecArgs) -> Result<u8, Failure> {
+    if let Some(cgroup) = args.cgroup.iter().find(|cgroup| !cgroup.is_empty()) {
+        return Err(ExecError::Cgroup(cgroup.clone()).into());
+    }
+    let request = request(args)?;
+    let verb = if args.ignore_paused { Verb::ExecPaused } else { Verb::Exec };
+    let container = find::existing(global, &args.id, verb)?;
+    let Container { entry, record, .. } = container;
+    let mut process = process(record?, &request)?;
+    let console =
+        ConsolePlan::new(process.terminal.is_some(), args.detach, args.handover.console_socket.as_deref())?;
+    let passed = Passed::preserved(args.handover.preserve_fds)?;
+    let client = Client::connect(&entry)?;
+    let mut own = None;
+    let (mut fds, slave) = match console {
+        ConsolePlan::None => (StreamFds::inherited()?, None),
+        ConsolePlan::Socket(path) => {
+            let size = process.terminal.and_then(|terminal| terminal.size);
+            let (fds, slave) = console_fds(path, size)?;
+            (fds, Some(slave))
+        }
+        ConsolePlan::Own => {
+            let terminal = RawTerminal::take()?;
+            if let Some(asked) = process.terminal.as_mut() {
+                asked.size = asked.size.or(terminal.size());
+            }
+            own = Some(terminal);
+            (StreamFds::inherited_terminal()?, None)
+        }
+    };
+    fds.others = passed.fds;
+    let preparation = Preparation { process, fds, slave, client };
+    if args.detach { keeper::leave(args, preparation) } else { attend(args, preparation, own) }
+}
+
+/// Stays until the process has ended.
+fn attend(args: &ExecArgs, preparation: Preparation, own: Option<RawTerminal>) -> Result<u8, Failure> {
+    let Preparation { process, fds, client, .. } = preparation;
+    let signals = Signals::block_all().map_err(ExecError::Signals)?;
+    let mut session = Session::begin(client, signals, process, fds)?;
+    if let Some(status) = session.wait_for_start()? {
+        return Ok(status);
+    }
+    announce(args, rustix::process::getpid())?;
+    Ok(session.wait(&|| own.as_ref().and_then(RawTerminal::size)))
+}
+
+/// Tells the caller which process stands for the one in the guest.
+fn announce(args: &ExecArgs, witness: rustix::process::Pid) -> Result<(), Failure> {
+    if let Some(socket) = &args.handover.pidfd_socket {
+        pidfd::send(socket, witness)?;
+    }
+    if let Some(path) = &args.handover.pid_file {
+        pid_file::write(path, witness.as_raw_pid().unsigned_abs())?;
+    }
+    Ok(())
+}
+
+fn console_fds(
+    socket: &Path,
+    size: Option<drupe_protocol::WindowSize>,
+) -> Result<(StreamFds, OwnedFd), Failure> {
+    let slave = console::send_new(socket, size)?;
+    let terminal = TerminalFds { input: slave.try_clone()?, output: slave.try_clone()? };
+    Ok((StreamFds { terminal: Some(terminal), ..StreamFds::default() }, slave))
+}
+
+fn request(args: &ExecArgs) -> Result<ExecRequest, ExecError> {
+    if let Some(path) = &args.process {
+        return Ok(ExecRequest::File { path: path.clone(), json: read(path)? });
+    }
+    Ok(ExecRequest::Flags(ExecFlags {
+        args: args.command.clone(),
+        cwd: args.cwd.clone(),
+        env: args.env.clone(),
+        user: args.user.map(|user| user.to_string()),
+        additional_gids: args.additional_gids.clone(),
+        capabilities: args.cap.clone(),
+        terminal: args.tty,
+        no_new_privileges: args.no_new_privs,
+        apparmor: args.apparmor.clone(),
+        process_label: args.process_label.clone(),
+    }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ExecError> {
+    let error = |source| ExecError::File { path: path.to_owned(), source };
+    let mut json = Vec::new();
+    File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut json)).map_err(error)?;
+    match u64::try_from(json.len()) {
+        Ok(length) if length <= LONGEST => Ok(json),
+        _ => Err(ExecError::TooLong(path.to_owned())),
+    }
+}
+
+/// The process that is asked for; what of it is not applied is warned about.
+fn process(record: Record, request: &ExecRequest) -> Result<Process, Failure> {
+    let config = Config::of_value(record.drupe.config)?;
+    let (process, warnings) = plan::process(&config, request).map_err(|error| match request {
+        ExecRequest::File { .. } => Failure::from(ExecError::Process(error)),
+        ExecRequest::Flags(_) => Failure::from(error),
+    })?;
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
+    Ok(process)
+}
