@@ -21,6 +21,7 @@ mod commands;
 mod console;
 mod container;
 mod control;
+#[allow(dead_code, reason = "LISTEN_FDS of create and run")]
 mod descriptors;
 pub mod device_program;
 mod files;
@@ -39,7 +40,6 @@ pub mod resources;
 pub mod seccomp;
 mod signal_name;
 mod stage;
-#[allow(dead_code, reason = "for events")]
 mod stats;
 mod sys;
 mod text;

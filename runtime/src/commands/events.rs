@@ -1,9 +1,84 @@
-//! `drupe events`
+//! `drupe events`: what a container uses, and when its memory runs out, as lines of JSON.
 
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use drupe_protocol::Answer;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::query::{self, QueryError};
+use super::{Failure, find};
 use crate::cli::{EventsArgs, GlobalArgs};
+use crate::container::{Container, Verb};
+use crate::control::{Client, Request};
+use crate::stats::{self, Stats};
 
-use super::Failure;
+#[derive(Debug, thiserror::Error)]
+enum EventsError {
+    #[error("stdout")]
+    Output(#[source] io::Error),
+    #[error("--interval")]
+    Interval(#[source] io::Error),
+    #[error("waiting for the container's monitor")]
+    Wait(#[source] io::Error),
+}
 
-pub(crate) fn events(_global: &GlobalArgs, _args: &EventsArgs) -> Result<u8, Failure> {
-    Err(Failure::with_status("events: not available in this build", 1))
+pub(crate) fn events(global: &GlobalArgs, args: &EventsArgs) -> Result<u8, Failure> {
+    let container = find::existing(global, &args.id, Verb::Events)?;
+    let mut client = query::connect(&container)?;
+    if args.stats {
+        print(&stats_event(&args.id, &statistics(&container, &mut client)?))?;
+        return Ok(0);
+    }
+    let interval =
+        Timespec::try_from(args.interval).map_err(|error| EventsError::Interval(io::Error::other(error)))?;
+    let mut kills = None;
+    while is_there(&client, &interval)? {
+        let files = match statistics(&container, &mut client) {
+            Ok(files) => files,
+            Err(QueryError::Over(_)) => break,
+            // It is paused, say: nothing happens in it.
+            Err(QueryError::Denied(reason)) => {
+                log::debug!("no statistics: {reason}");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let count = stats::oom_kills(&files);
+        if kills.is_some_and(|before| count > before) {
+            print(&json!({ "type": "oom", "id": args.id }))?;
+        }
+        kills = Some(count);
+        print(&stats_event(&args.id, &files))?;
+    }
+    Ok(0)
+}
+
+/// Waits for the interval; false when the container has ended by then.
+fn is_there(client: &Client, interval: &Timespec) -> Result<bool, EventsError> {
+    let mut fds = [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)];
+    match poll(&mut fds, Some(interval)) {
+        // Nobody has asked anything: what comes is the end.
+        Ok(ready) => Ok(ready == 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(EventsError::Wait(errno.into())),
+    }
+}
+
+fn statistics(container: &Container, client: &mut Client) -> Result<BTreeMap<String, String>, QueryError> {
+    match query::answer(container, client, &Request::Statistics)? {
+        Answer::Statistics(files) => Ok(files),
+        _ => Err(QueryError::Confused),
+    }
+}
+
+fn stats_event(id: &str, files: &BTreeMap<String, String>) -> Value {
+    json!({ "type": "stats", "id": id, "data": Stats::new(files) })
+}
+
+fn print(event: &Value) -> Result<(), EventsError> {
+    writeln!(io::stdout(), "{event}").map_err(EventsError::Output)
 }

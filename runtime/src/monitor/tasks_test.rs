@@ -188,8 +188,7 @@ fn output_that_the_guest_does_not_end_is_given_up() {
     assert_eq!(client.reply(LIMIT).unwrap(), Reply::ExecStarted { exec: 1 });
     let stream = scene.machine.connect(process.stdio.stdout.unwrap()).unwrap();
     scene.send(&exec_exited(1, ExitStatus::Code(0)));
-    while matches!(client.reply(Some(Duration::from_millis(1))), Err(ClientError::Silent)) {
-        scene.wait();
+    while matches!(client.reply(Some(Duration::from_millis(20))), Err(ClientError::Silent)) {
         scene.turn();
     }
     drop(stream);
