@@ -196,6 +196,8 @@ fn conclude(
 }
 
 #[cfg(test)]
+mod fake_machine;
+#[cfg(test)]
 mod requests_test;
 #[cfg(test)]
 mod tasks_test;

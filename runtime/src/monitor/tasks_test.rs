@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use drupe_protocol::{
@@ -151,7 +151,7 @@ fn a_terminal_and_descriptors_come_in_their_order() {
     assert_eq!(&prompt, b"$ ");
     let [Descriptor { fd: 3, port, read: false, write: true }] = process.descriptors[..] else { panic!() };
     let stream = scene.machine.connect(port).unwrap();
-    File::from(OwnedFd::from(stream.output.unwrap())).write_all(b"x").unwrap();
+    File::from(stream.output.unwrap()).write_all(b"x").unwrap();
     pipe_reader.read_exact(&mut [0]).unwrap();
 }
 

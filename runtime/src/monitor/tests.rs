@@ -1,6 +1,5 @@
 //! The monitor with an agent that is a test: frames in, frames out, how it ends.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -10,9 +9,10 @@ use drupe_protocol::{
     BUILD, ExitStatus, Failure, FailureKind, GuestMessage, HostMessage, Process, RootConfig, SignalTarget,
     StdioPorts, VERSION,
 };
-use drupe_vmm::{HostStream, MutEventSubscriber};
+use drupe_vmm::MutEventSubscriber;
 use event_manager::{EventManager, SubscriberOps};
 
+use super::fake_machine::FakeMachine;
 use super::*;
 use crate::container::record::tests::record as record_of;
 use crate::container::{Entry, Status, Store};
@@ -48,44 +48,6 @@ pub(super) struct Scene {
     clocks: usize,
     pub(super) entry: Entry,
     _dir: tempfile::TempDir,
-}
-
-/// A machine that only knows its ports, and whether it stands still.
-#[derive(Clone, Default)]
-pub(super) struct FakeMachine(Rc<RefCell<(bool, BTreeMap<u32, Box<dyn HostPort>>)>>);
-
-impl FakeMachine {
-    pub(super) fn is_paused(&self) -> bool {
-        self.0.borrow().0
-    }
-
-    /// The guest connects.
-    pub(super) fn connect(&self, port: u32) -> Option<HostStream> {
-        self.0.borrow_mut().1.get_mut(&port)?.connect(1)
-    }
-
-    /// The guest's connection has ended.
-    pub(super) fn close(&self, port: u32) {
-        self.0.borrow_mut().1.get_mut(&port).unwrap().closed(1);
-    }
-}
-
-impl tasks::Controls for FakeMachine {
-    fn pause(&self) {
-        self.0.borrow_mut().0 = true;
-    }
-
-    fn resume(&self) {
-        self.0.borrow_mut().0 = false;
-    }
-
-    fn listen(&self, (port, listener): stdio::Port) {
-        self.0.borrow_mut().1.insert(port, listener);
-    }
-
-    fn forget(&self, port: u32) {
-        self.0.borrow_mut().1.remove(&port);
-    }
 }
 
 /// Writes down what it is told.
