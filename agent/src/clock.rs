@@ -1,18 +1,28 @@
 //! The guest's clocks: microseconds since its kernel began to count, the unit of every time in messages, and the
 //! time of day, which the host keeps right.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 /// A time of day that differs less is left as it is.
 const TOLERANCE_NS: u64 = 10_000_000;
 const NS: u64 = 1_000_000_000;
 
-/// Microseconds of `CLOCK_MONOTONIC`.
+/// Microseconds that the time namespace of this process adds.
+static OFFSET: AtomicI64 = AtomicI64::new(0);
+
+/// Microseconds of `CLOCK_MONOTONIC` in the guest.
 #[must_use]
 pub fn now_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0).saturating_mul(1_000_000).saturating_add(nanoseconds.unwrap_or(0) / 1_000)
+    let microseconds = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);
+    u64::try_from(microseconds.saturating_sub(OFFSET.load(Ordering::Relaxed))).unwrap_or(0)
+}
+
+/// Says by how many microseconds this process's clock is ahead of the guest's.
+pub(crate) fn set_offset(microseconds: i64) {
+    OFFSET.store(microseconds, Ordering::Relaxed);
 }
 
 /// Steps the time of day to the host's, when it is off by more than the message can have taken.

@@ -48,6 +48,7 @@ mod supervise;
 mod sys;
 mod task;
 mod terminal;
+mod time_namespace;
 
 use std::path::PathBuf;
 

@@ -15,7 +15,7 @@ use crate::failure::{Named, Result, setup};
 use crate::process::{self, Program};
 use crate::report::Report;
 use crate::streams::Ends;
-use crate::{Places, capabilities, clock, hooks, mounts, root, scheduling, sys};
+use crate::{Places, capabilities, clock, hooks, mounts, root, scheduling, sys, time_namespace};
 
 /// A child that is to become a container's process.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,7 @@ pub(crate) struct Child<'a> {
 impl Child<'_> {
     /// The child's life: prepares the container, reports, waits for the start, executes the program.
     pub(crate) fn run(self) -> ! {
+        time_namespace::correct_clock(self.config.namespaces.time.as_ref());
         let Ok(report) = sys::keep_only(self.ends.standard(), &self.ends.others(), self.report) else {
             sys::exit(1)
         };

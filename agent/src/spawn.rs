@@ -14,7 +14,7 @@ use crate::failure::{self, Named, Result};
 use crate::setup::{self, Child};
 use crate::sys::Process;
 use crate::task::Task;
-use crate::{Places, cgroup, confinement, mounts, streams, sys};
+use crate::{Places, cgroup, confinement, mounts, streams, sys, time_namespace};
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -43,7 +43,8 @@ pub(crate) fn spawn(
         .named("linux.cgroupsPath", format_args!("cgroup of {:?}", config.id))?;
     let child = Child { config, places, ends: &ends, report: theirs.as_fd(), configured_us };
     let prepared = confinement::confine(config, &places.cgroup, &cgroup);
-    match prepared.and_then(|()| processes(&child, &cgroup)) {
+    let offsets = config.namespaces.time.as_ref();
+    match prepared.and_then(|()| time_namespace::with_offsets(offsets, || processes(&child, &cgroup))) {
         Ok((main, init)) => Ok(Spawned { main: Task::new(main, ours.into(), streams), init }),
         Err(failure) => {
             cgroup::remove(&places.cgroup, &config.id);

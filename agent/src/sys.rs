@@ -61,6 +61,12 @@ pub(crate) fn unshare_cgroup() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
 }
 
+/// Makes a new time namespace, into which the next children of the caller are born.
+pub(crate) fn unshare_time() -> io::Result<()> {
+    // SAFETY: takes an integer; the caller itself stays where it is.
+    check(unsafe { libc::unshare(libc::CLONE_NEWTIME) }.into()).map(drop)
+}
+
 /// mount_setattr(2) on the mount that a descriptor refers to; `recursive` includes the mounts below it.
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,

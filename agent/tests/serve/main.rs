@@ -13,6 +13,7 @@ mod hooks;
 mod host;
 mod identity;
 mod mounts;
+mod namespaces;
 mod policy;
 mod questions;
 mod status;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         descriptors::TESTS,
         devices::TESTS,
         mounts::TESTS,
+        namespaces::TESTS,
         confinement::TESTS,
         hooks::TESTS,
         execs::TESTS,
