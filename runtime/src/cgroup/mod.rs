@@ -15,6 +15,7 @@
 mod directory;
 mod hierarchy;
 mod location;
+mod origin;
 mod systemd;
 
 use std::io;
@@ -26,6 +27,8 @@ use crate::resources::{Resources, v1, v2};
 use hierarchy::Hierarchies;
 use location::Location;
 use systemd::Scope;
+
+pub(crate) use origin::Origin;
 
 /// Why a cgroup cannot be made, entered, changed or removed.
 #[derive(Debug, thiserror::Error)]

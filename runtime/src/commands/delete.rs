@@ -1,15 +1,26 @@
 //! `drupe delete`: what is left of a container goes away.
 
+use super::find::Refused;
 use super::{Failure, find, removal};
 use crate::cli::{DeleteArgs, GlobalArgs};
-use crate::container::{Status, Verb};
+use crate::container::status::Refusal;
+use crate::container::{Status, Store, Verb};
 
 pub(crate) fn delete(global: &GlobalArgs, args: &DeleteArgs) -> Result<u8, Failure> {
     let verb = if args.force { Verb::ForceDelete } else { Verb::Delete };
-    let Some(container) = find::find(global, &args.id, verb)? else { return Ok(0) };
+    let Some(container) = find::find(global, &args.id, verb)? else {
+        // Of a removal that was cut short there may be a directory that has no id any more.
+        if let Some(store) = Store::find(&find::root(global)?)? {
+            store.sweep();
+        }
+        return Ok(0);
+    };
     if container.status != Status::Stopped {
         removal::end(&container)?;
     }
-    removal::remove(container)?;
+    let id = container.entry.name().to_owned();
+    if !removal::remove(container)? && !args.force {
+        return Err(Refused::new(Refusal::DoesNotExist, &id).into());
+    }
     Ok(0)
 }

@@ -22,8 +22,8 @@ pub(super) struct BadId {
 pub(super) struct Refused(String);
 
 impl Refused {
-    pub(super) fn new(refusal: Refusal, id: &ContainerId) -> Self {
-        Self(refusal.message(id.as_str()))
+    pub(super) fn new(refusal: Refusal, id: &str) -> Self {
+        Self(refusal.message(id))
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn find(global: &GlobalArgs, text: &str, verb: Verb) -> Result<Option
         found = match (status::verdict(verb, found.as_ref().map(|found| found.status)), found) {
             (Verdict::Allowed, Some(container)) => return Ok(Some(container)),
             (Verdict::Wait, Some(container)) => container.settle()?,
-            (Verdict::Refused(refusal), _) => return Err(Refused::new(refusal, &id).into()),
+            (Verdict::Refused(refusal), _) => return Err(Refused::new(refusal, id.as_str()).into()),
             (_, None) | (Verdict::Nothing, _) => return Ok(None),
         };
     }
@@ -60,6 +60,6 @@ pub(super) fn find(global: &GlobalArgs, text: &str, verb: Verb) -> Result<Option
 pub(super) fn existing(global: &GlobalArgs, text: &str, verb: Verb) -> Result<Container, Failure> {
     match find(global, text, verb)? {
         Some(container) => Ok(container),
-        None => Err(Refused(Refusal::DoesNotExist.message(text)).into()),
+        None => Err(Refused::new(Refusal::DoesNotExist, text).into()),
     }
 }

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::{Failure, find};
 use crate::bundle::{Bundle, FieldError};
-use crate::cli::{CreateArgs, GlobalArgs};
+use crate::cgroup::{self, HostCgroup, Request};
+use crate::cli::{CreateArgs, GlobalArgs, Rootless};
 use crate::container::lock::Held;
 use crate::container::{ContainerId, Entry, Record, Store, Verb};
 use crate::files;
@@ -47,7 +48,17 @@ impl Preparation {
             log::warn!("{warning}");
         }
         stages.mark("plan");
-        let record = Record::new(&id, &bundle);
+        let cgroup = HostCgroup::plan(&Request {
+            path: plan.host.cgroups_path.as_deref().unwrap_or_default(),
+            id: id.as_str(),
+            systemd: global.systemd_cgroup,
+            rootless: cgroup::is_rootless(match global.rootless {
+                Rootless::True => Some(true),
+                Rootless::False => Some(false),
+                Rootless::Auto => None,
+            }),
+        })?;
+        let record = Record::new(&id, &bundle, cgroup, plan.host.hooks.clone());
         Ok(Self { id, plan, record })
     }
 

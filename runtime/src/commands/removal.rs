@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use crate::cgroup::CgroupError;
 use crate::container::{Container, Entry, Lock, ProcessId, Status, StoreError};
 use crate::control::{Client, Request};
+use crate::hooks::{HookError, HookKind, run_all};
 use crate::text;
 
 /// How long the end of a container may take.
@@ -27,6 +29,10 @@ pub(super) enum EndError {
     Unknown(String),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error("config.json")]
+    Hook(#[from] HookError),
 }
 
 /// Ends a container with SIGKILL, and returns when it is over.
@@ -75,7 +81,16 @@ pub(super) fn remove(container: Container) -> Result<bool, EndError> {
     {
         see_off(monitor);
     }
-    Ok(container.entry.remove()?)
+    if !container.entry.claim_removal()? {
+        return Ok(false);
+    }
+    if let Ok(record) = &container.record {
+        record.drupe.cgroup.remove()?;
+        let state = record.oci_state(Status::Stopped).to_string();
+        run_all(HookKind::Poststop, &record.drupe.hooks.poststop, state.as_bytes())?;
+    }
+    container.entry.remove()?;
+    Ok(true)
 }
 
 /// Waits for the end of a monitor whose container is over, and ends it if that takes too long.

@@ -3,9 +3,13 @@
 use std::io::Write;
 use std::rc::Rc;
 
+use super::find::Refused;
 use super::preparation::{Place, Preparation};
 use super::{Failure, create, removal, start};
+use crate::cgroup::Origin;
 use crate::cli::{GlobalArgs, RunArgs};
+use crate::container::Container;
+use crate::container::status::Refusal;
 use crate::files;
 use crate::launch::{self, Launch};
 use crate::monitor::MonitorError;
@@ -29,12 +33,18 @@ fn detached(
     place: Place,
     stages: &mut Stages,
 ) -> Result<u8, Failure> {
+    let id = preparation.id.clone();
     let entry = create::detach(global, &args.create, preparation, place, stages)?;
-    if let Err(failure) = start::execute(&entry) {
+    let started = entry.try_clone().and_then(Container::look).map_err(Failure::from).and_then(|container| {
+        match container {
+            Some(container) => start::execute(&container),
+            None => Err(Refused::new(Refusal::DoesNotExist, id.as_str()).into()),
+        }
+    });
+    if started.is_err() {
         removal::clean_up(&entry);
-        return Err(failure);
     }
-    Ok(0)
+    started.map(|()| 0)
 }
 
 fn foreground(
@@ -45,6 +55,7 @@ fn foreground(
     stages: &mut Stages,
 ) -> Result<u8, Failure> {
     let id = preparation.id.clone();
+    let origin = Origin::of_process()?;
     let Place { entry, creating, signals } = place;
     let machine = &args.create.machine;
     let ended = files::open(&preparation.plan.host, machine.kernel.as_deref(), machine.initramfs.as_deref())
@@ -61,6 +72,8 @@ fn foreground(
             };
             launch.foreground(creating, args.create.handover.pid_file.clone(), stages).map_err(failure)
         });
+    // A process cannot remove the cgroup that it is in.
+    origin.restore(std::process::id());
     if !args.keep || ended.is_err() {
         removal::clean_up(&entry);
     }

@@ -11,6 +11,8 @@ use super::id::ContainerId;
 use super::process::{ProcessId, boot_id};
 use super::status::Status;
 use crate::bundle::{Bundle, SPEC_VERSION};
+use crate::cgroup::HostCgroup;
+use crate::plan::HostHooks;
 use crate::time;
 
 /// Changed whenever the record changes its meaning: another one's is not read.
@@ -48,6 +50,10 @@ pub(crate) struct Provenance {
     pub(crate) created: String,
     /// How its process ended, if that is known.
     pub(crate) exit: Option<ExitStatus>,
+    /// The cgroup on the host.
+    pub(crate) cgroup: HostCgroup,
+    /// Programs that the host runs at its start and at its removal.
+    pub(crate) hooks: HostHooks,
     /// The whole of config.json.
     pub(crate) config: Value,
 }
@@ -69,7 +75,7 @@ pub(crate) enum Stale {
 
 impl Record {
     /// The record of a container that is about to be made.
-    pub(crate) fn new(id: &ContainerId, bundle: &Bundle) -> Self {
+    pub(crate) fn new(id: &ContainerId, bundle: &Bundle, cgroup: HostCgroup, hooks: HostHooks) -> Self {
         let annotations = bundle.config.spec().annotations().iter().flatten();
         Self {
             oci_version: SPEC_VERSION.into(),
@@ -86,6 +92,8 @@ impl Record {
                 rootfs: bundle.rootfs().to_string_lossy().into_owned(),
                 created: time::rfc3339_nanos(SystemTime::now()),
                 exit: None,
+                cgroup,
+                hooks,
                 config: bundle.config.raw().clone(),
             },
         }
@@ -170,6 +178,8 @@ pub(crate) mod tests {
                 rootfs: "/b/rootfs".into(),
                 created: time::rfc3339_nanos(SystemTime::now()),
                 exit: None,
+                cgroup: HostCgroup::default(),
+                hooks: HostHooks::default(),
                 config: Value::Null,
             },
         }

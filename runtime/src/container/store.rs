@@ -203,7 +203,7 @@ impl Store {
     }
 
     /// Removes what processes left that were killed while they made or removed a container's directory.
-    fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         for name in self.names().unwrap_or_default() {
             if name.starts_with(TEMPORARY)
                 && let Ok(Some(entry)) = self.named(&name)
@@ -312,20 +312,26 @@ impl Entry {
         Ok(())
     }
 
-    /// Removes the directory. The caller knows that the container is over.
-    ///
-    /// `false`: another process has removed it.
-    pub(crate) fn remove(mut self) -> Result<bool, StoreError> {
+    /// Waits until nobody else removes the container, and keeps others from it as long as this value or a clone of it
+    /// lives. `false`: another process has removed it.
+    pub(crate) fn claim_removal(&self) -> Result<bool, StoreError> {
         self.check_files()?;
-        if !self.claim()? {
-            return if self.is_named()? { Err(StoreError::Busy) } else { Ok(false) };
+        loop {
+            match rustix::fs::flock(&self.dir, FlockOperation::LockExclusive) {
+                Ok(()) => return self.is_named(),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(self.error(errno)),
+            }
         }
+    }
+
+    /// Removes the directory, after [`Entry::claim_removal`]. The caller knows that the container is over.
+    pub(crate) fn remove(mut self) -> Result<(), StoreError> {
         let temporary = temporary_name();
         rustix::fs::renameat(&self.root, self.name.as_str(), &self.root, temporary.as_str())
             .map_err(|errno| self.error(errno))?;
         self.name = temporary;
-        self.discard()?;
-        Ok(true)
+        self.discard()
     }
 
     /// Locks the directory by flock(2); `false` if another process has, or it has lost its name.

@@ -41,9 +41,10 @@ fn a_directory_is_there_whole_or_not_at_all() {
     drop(held);
     let container = Container::look(container.entry).unwrap().unwrap();
     assert_eq!(container.status, Status::Stopped, "its creator is gone, and there is no monitor");
-    assert!(entry.remove().unwrap());
+    assert!(entry.claim_removal().unwrap());
+    entry.remove().unwrap();
     assert_eq!(names(&store), [""; 0]);
-    assert!(!container.entry.remove().unwrap(), "it is removed once");
+    assert!(!container.entry.claim_removal().unwrap(), "it is removed once");
     assert!(Container::find(&store, &id("x")).unwrap().is_none());
 }
 
@@ -100,7 +101,7 @@ fn what_is_not_ours_is_neither_followed_nor_removed() {
     fs::create_dir(&documents).unwrap();
     fs::write(documents.join("letter"), "").unwrap();
     fs::write(documents.join("state.json"), "").unwrap();
-    let error = store.entry(&id("documents")).unwrap().unwrap().remove().unwrap_err();
+    let error = store.entry(&id("documents")).unwrap().unwrap().claim_removal().unwrap_err();
     assert!(error.to_string().ends_with("documents: holds \"letter\", which is no file of drupe"), "{error}");
     assert!(documents.join("letter").exists() && documents.join("state.json").exists());
 
@@ -137,7 +138,8 @@ fn bad_records_are_stale_and_can_be_removed() {
         assert!(container.record.is_err());
         assert_eq!(container.status, Status::Stopped);
         assert!(container.monitor().is_none());
-        assert!(container.entry.remove().unwrap());
+        assert!(container.entry.claim_removal().unwrap());
+        container.entry.remove().unwrap();
     }
 }
 
@@ -165,7 +167,8 @@ fn of_many_that_want_an_id_one_at_a_time_has_it() {
                         had.fetch_add(1, Ordering::SeqCst);
                         holders.fetch_sub(1, Ordering::SeqCst);
                         drop(held);
-                        assert!(entry.remove().unwrap());
+                        assert!(entry.claim_removal().unwrap());
+                        entry.remove().unwrap();
                     }
                 }
             });

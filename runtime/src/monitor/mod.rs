@@ -28,9 +28,11 @@ use drupe_vmm::{
 };
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::cgroup::CgroupError;
 use crate::container::StoreError;
 use crate::control::Listener;
 use crate::files::Files;
+use crate::hooks::HookError;
 use crate::kvm::KvmError;
 use crate::pid_file::PidFileError;
 use crate::stage::Stages;
@@ -41,7 +43,7 @@ use tasks::Tasks;
 use timer::Timer;
 
 pub(crate) use kernel_log::KernelLog;
-pub(crate) use progress::{Audience, Lifecycle, Progress};
+pub(crate) use progress::{Audience, Lifecycle, Progress, run_poststart_hooks};
 pub(crate) use report::{Report, Reporter, Reports, channel as report_channel};
 pub(crate) use signals::Signals;
 pub(crate) use stdio::{StreamFds, TerminalFds};
@@ -75,6 +77,10 @@ pub(crate) enum MonitorError {
     Store(#[from] StoreError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error("config.json")]
+    Hook(#[from] HookError),
     #[error("the container's control socket")]
     Listener(#[source] io::Error),
     #[error("the creator of the container has ended")]

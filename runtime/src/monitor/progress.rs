@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::thread::JoinHandle;
 
 use drupe_protocol::ExitStatus;
 use rustix::process::set_parent_process_death_signal;
@@ -10,6 +11,8 @@ use super::MonitorError;
 use super::report::Reporter;
 use crate::container::lock::Held;
 use crate::container::{Entry, Lock, Record, Status};
+use crate::hooks::{HookKind, run_all};
+use crate::resources::{self, Resources};
 use crate::{pid_file, text};
 
 /// Who hears that the container gets on.
@@ -33,6 +36,7 @@ pub(crate) struct Progress {
     record: Record,
     alive: Option<Held>,
     audience: Audience,
+    poststart: Option<JoinHandle<()>>,
 }
 
 /// Who waits for the container to be created.
@@ -54,7 +58,26 @@ impl Progress {
         let alive = entry.hold(Lock::Alive)?;
         record.adopt();
         entry.write(&record)?;
-        Ok(Self { entry, record, alive: Some(alive), audience })
+        Ok(Self { entry, record, alive: Some(alive), audience, poststart: None })
+    }
+
+    /// Makes the container's cgroup on the host, and goes into it.
+    pub(crate) fn enter_cgroup(&mut self, limits: &Resources) -> Result<(), MonitorError> {
+        let cgroup = &mut self.record.drupe.cgroup;
+        cgroup.create(limits, resources::FIELD)?;
+        cgroup.enter(self.record.pid.unsigned_abs(), limits, resources::FIELD)?;
+        // What could not be made is not there to be removed.
+        Ok(self.entry.write(&self.record)?)
+    }
+
+    /// Runs the hooks that come before the container's own world is made.
+    pub(crate) fn run_create_hooks(&self) -> Result<(), MonitorError> {
+        let hooks = &self.record.drupe.hooks;
+        let state = self.record.oci_state(Status::Creating).to_string();
+        run_all(HookKind::Prestart, &hooks.prestart, state.as_bytes())?;
+        run_all(HookKind::CreateRuntime, &hooks.create_runtime, state.as_bytes())?;
+        run_all(HookKind::CreateContainer, &hooks.create_container, state.as_bytes())?;
+        Ok(())
     }
 
     fn write(&self) {
@@ -91,6 +114,11 @@ impl Lifecycle for Progress {
     fn started(&mut self) {
         self.record.status = Status::Running;
         self.write();
+        if matches!(self.audience, Audience::Others(..)) && !self.record.drupe.hooks.poststart.is_empty() {
+            // Nobody else does, and the container goes on meanwhile.
+            let record = self.record.clone();
+            self.poststart = Some(std::thread::spawn(move || run_poststart_hooks(&record)));
+        }
     }
 
     fn changed(&mut self, status: Status) {
@@ -102,5 +130,21 @@ impl Lifecycle for Progress {
         self.record.end(exit);
         self.write();
         drop(self.alive.take());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(hooks) = self.poststart.take() {
+            let _ = hooks.join();
+        }
+    }
+}
+
+/// Runs the hooks that come when the program runs. Their failures are logged.
+pub(crate) fn run_poststart_hooks(record: &Record) {
+    let state = record.oci_state(Status::Running).to_string();
+    if let Err(error) = run_all(HookKind::Poststart, &record.drupe.hooks.poststart, state.as_bytes()) {
+        log::warn!("{}", text::chain(&error));
     }
 }
