@@ -19,6 +19,7 @@ mod podman_lifecycle;
 mod podman_process;
 mod subject;
 
+use std::cell::RefCell;
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -50,19 +51,25 @@ impl Case {
             if let (Some(why), false) = (drupe_only, subject.is_drupe()) {
                 return Ok(Completion::ignored_with(format!("drupe only: {why}")));
             }
-            let judged = panic::catch_unwind(AssertUnwindSafe(|| body(subject)));
-            judged.map(|()| Completion::Completed).map_err(|panic| {
-                let text = panic.downcast_ref::<String>().cloned();
-                Failed::from(
-                    text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default(),
-                )
-            })
+            panic::catch_unwind(AssertUnwindSafe(|| body(subject)))
+                .map(|()| Completion::Completed)
+                .map_err(|_| Failed::from(LAST_PANIC.take()))
         })
     }
 }
 
+thread_local! {
+    /// What the last panic on this thread said, and where: kept for the verdict.
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 fn main() -> ExitCode {
     let args = Arguments::from_args();
+    panic::set_hook(Box::new(|info| {
+        let text = info.payload_as_str().unwrap_or("panicked");
+        let place = info.location().map(|place| format!("\n  at {place}")).unwrap_or_default();
+        LAST_PANIC.replace(format!("{text}{place}"));
+    }));
     let areas = [
         podman_process::cases(),
         podman_exec::cases(),

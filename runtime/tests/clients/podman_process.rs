@@ -42,7 +42,9 @@ fn run_cannot(subject: &Subject) {
 fn run_on_terminal(subject: &Subject) {
     let script = "test -t 0 && test -t 1 && test -t 2 && tty; exit 4";
     let args = ["run", "--rm", "-it", "--network", "none", crate::podman::IMAGE, "sh", "-c", script];
-    assert_eq!(subject.podman().run_on_terminal(&args).status(4), "/dev/pts/0");
+    let done = subject.podman().run_on_terminal(&args);
+    // The terminal echoes that `script` has nothing to read.
+    assert!(done.status(4).ends_with("/dev/pts/0"), "{done:?}");
 }
 
 fn run_with_input(subject: &Subject) {
@@ -107,7 +109,7 @@ fn limits(subject: &Subject) {
 
 fn init(subject: &Subject) {
     let done = subject.podman().run_once(&["--init"], &["sh", "-c", "cat /proc/1/comm; exit 9"]);
-    assert_eq!(done.status(9), "catatonit");
+    assert_eq!(done.status(9), "podman-init");
 }
 
 fn network_none(subject: &Subject) {
