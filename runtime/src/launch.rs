@@ -88,12 +88,9 @@ impl Launch {
         stages: &mut Stages,
     ) -> Result<Ending, MonitorError> {
         let listener = Listener::bind(self.entry.dir().as_fd()).map_err(MonitorError::Listener)?;
-        let mut progress = Progress::begin(self.entry, self.record, audience)?;
         let machine = &self.plan.machine;
         let limits = self.plan.host.resources.for_host(machine.memory.bytes(), machine.vcpus.get());
-        progress.enter_cgroup(&limits)?;
-        progress.run_create_hooks()?;
-        stages.mark("host");
+        let progress = Progress::begin(self.entry, self.record, limits, audience)?;
         let setting = Setting {
             signals: self.signals,
             streams,

@@ -207,8 +207,12 @@ pub(super) fn enter(path: &Path, pid: u32) -> Result<(), CgroupError> {
     result.map_err(|source| CgroupError::File { path: file, source })
 }
 
-/// Ends every process of a cgroup.
+/// Ends every process of a cgroup, unless this is one of them.
 pub(super) fn kill(path: &Path) {
+    let own = std::process::id().cast_signed();
+    if processes(path).unwrap_or_default().contains(&own) {
+        return;
+    }
     if write(&path.join("cgroup.kill"), "1").is_ok() {
         return;
     }
@@ -222,6 +226,10 @@ pub(super) fn kill(path: &Path) {
 
 /// Removes a cgroup with all below it. What still has processes is waited for, a second at most.
 pub(super) fn remove(path: &Path) -> Result<(), CgroupError> {
+    // Where nothing may be written, even this is refused (EROFS) instead of having nothing to do.
+    if !path.exists() {
+        return Ok(());
+    }
     for child in children(path) {
         remove(&child)?;
     }

@@ -90,7 +90,7 @@ mod tests {
             let error = Location::new(&request, 1).unwrap_err().to_string();
             assert_eq!(
                 error,
-                format!("linux.cgroupsPath: {path:?}: must name a cgroup, not the root of all")
+                format!("config.json: linux.cgroupsPath: {path:?}: must name a cgroup, not the root of all")
             );
         }
     }

@@ -33,7 +33,7 @@ pub(crate) use origin::Origin;
 /// Why a cgroup cannot be made, entered, changed or removed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
-    #[error("linux.cgroupsPath: {path:?}: {why}")]
+    #[error("config.json: linux.cgroupsPath: {path:?}: {why}")]
     Path { path: String, why: &'static str },
     #[error("cgroups: no hierarchy is mounted on this host")]
     NoHierarchy,
@@ -216,15 +216,8 @@ impl HostCgroup {
         self.directory(controller).is_some_and(|directory| directory.join(file).exists())
     }
 
-    /// Ends every process in the cgroup, if it is one that was made for the container.
-    pub(crate) fn kill(&self) {
-        for member in self.members.iter().filter(|member| member.is_ours()) {
-            directory::kill(&member.path);
-        }
-    }
-
-    /// Removes the directories that were missing before. The last processes in them may take a moment to be gone; a
-    /// directory that others use stays.
+    /// Removes the directories that were missing before. The last processes in them may take a moment to be gone; what
+    /// else was put into the container's cgroup is ended. A directory above that others use stays.
     pub(crate) fn remove(&self) -> Result<(), CgroupError> {
         // systemd removes a scope with its last process; only one that it did not notice yet is left.
         if let Some(scope) =
@@ -234,7 +227,10 @@ impl HostCgroup {
         }
         self.members.iter().try_for_each(|member| {
             if member.is_ours() {
-                directory::remove(&member.path)?
+                directory::remove(&member.path).or_else(|_| {
+                    directory::kill(&member.path);
+                    directory::remove(&member.path)
+                })?;
             }
             directory::remove_empty(&member.made);
             Ok(())

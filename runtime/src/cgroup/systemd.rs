@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(scope("").unwrap().0, "drupe-id.scope");
         for path in ["/a/b", "a.slice:b", "a.slice:b:c:d", "a:b:c", "a.slice:b:", "a.slice:b/c:d"] {
             let error = scope(path).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("linux.cgroupsPath: {path:?}: ")), "{error}");
+            assert!(error.starts_with(&format!("config.json: linux.cgroupsPath: {path:?}: ")), "{error}");
         }
     }
 

@@ -211,12 +211,9 @@ fn the_kernel_takes_what_we_write() {
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
     assert!(cgroups.contains(&path), "{cgroups}");
     assert!(matches!(HostCgroup::plan(&request(&path)), Err(CgroupError::Occupied { count: 1, .. })));
-    let mut occupied = cgroup.clone();
-    occupied.members.truncate(1);
-    assert!(occupied.remove().is_err());
-    cgroup.kill();
-    child.wait().unwrap();
+    let killed = std::thread::spawn(move || child.wait().unwrap());
     cgroup.remove().unwrap();
+    assert!(!killed.join().unwrap().success());
     assert!(cgroup.members.iter().all(|member| !member.path.parent().unwrap().exists()));
 }
 
@@ -248,8 +245,8 @@ fn systemd_makes_a_scope() {
     }
     // The same name again is refused, and the one that there is stays.
     assert!(HostCgroup::plan(&request).is_err());
-    cgroup.kill();
-    child.wait().unwrap();
+    let killed = std::thread::spawn(move || child.wait().unwrap());
     cgroup.remove().unwrap();
+    assert!(!killed.join().unwrap().success());
     assert!(!directory.exists());
 }

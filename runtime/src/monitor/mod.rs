@@ -123,7 +123,7 @@ pub(crate) fn run(
     machine: &MachineConfig,
     guest: GuestConfig,
     files: Files,
-    setting: Setting,
+    mut setting: Setting,
     stages: &mut Stages,
 ) -> Result<Ending, MonitorError> {
     let (control, control_port) = control::channel()?;
@@ -137,6 +137,8 @@ pub(crate) fn run(
     let machine = Machine::build(machine, machine_files(files, ports, setting.console))
         .map_err(|error| MonitorError::of_build(error, kernel))?;
     stages.mark("machine");
+    setting.lifecycle.machine_made()?;
+    stages.mark("host");
     let handle = machine.handle();
     let record = Rc::new(RefCell::new(Record { stages: stages.clone(), status: None, result: None }));
     let tasks = Tasks::new(&guest.id, Box::new(handle.clone()), Arc::clone(&changed))?;

@@ -54,6 +54,10 @@ pub(super) struct Scene {
 struct Told(Rc<RefCell<Vec<String>>>);
 
 impl Lifecycle for Told {
+    fn machine_made(&mut self) -> Result<(), MonitorError> {
+        Ok(())
+    }
+
     fn created(&mut self) -> Result<(), MonitorError> {
         self.0.borrow_mut().push("created".into());
         Ok(())
