@@ -16,7 +16,7 @@ use crate::monitor::{
 };
 use crate::plan::Plan;
 use crate::stage::Stages;
-use crate::text;
+use crate::{sys, text};
 
 /// Everything that a monitor needs.
 pub(crate) struct Launch {
@@ -120,7 +120,7 @@ fn leave(creator: Pid) -> io::Result<()> {
     }
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
-    Ok(())
+    sys::close_inherited()
 }
 
 /// From here on only the workload writes to the streams that this process was started with.

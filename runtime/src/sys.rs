@@ -94,6 +94,19 @@ pub(crate) fn is_inherited(number: RawFd) -> bool {
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
+/// Closes what this process was started with but its three streams: it would keep open for others what is theirs.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    for number in numbers.into_iter().filter(|&number| number > libc::STDERR_FILENO && is_inherited(number)) {
+        // SAFETY: nothing in this process owns a descriptor that it did not open, and what it opens is closed on exec.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
 /// Another descriptor for the same, closed on exec and none of the first few.
 pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     const ABOVE: RawFd = 10;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::CgroupError;
 use crate::container::{Container, Entry, Lock, ProcessId, Status, StoreError};
-use crate::control::{Client, Request};
+use crate::control::{Client, ClientError, Request};
 use crate::hooks::{HookError, HookKind, run_all};
 use crate::text;
 
@@ -38,23 +38,36 @@ pub(super) enum EndError {
 /// Ends a container with SIGKILL, and returns when it is over.
 pub(super) fn end(container: &Container) -> Result<(), EndError> {
     let entry = &container.entry;
+    let deadline = Instant::now() + PATIENCE;
     let request = Request::Signal { signal: libc::SIGKILL, all: false };
-    let asked = Client::connect(entry).and_then(|mut client| client.ask(&request, &[], Some(KILL_PATIENCE)));
-    if asked.is_ok() && wait_until_over(entry, PATIENCE)? {
-        return Ok(());
-    }
-    match container.monitor() {
-        Some(monitor) => drop(monitor.kill()),
-        // It has no record yet, or has gone.
-        None if asked.is_err() && container.status != Status::Creating && entry.is_locked(Lock::Alive)? => {
+    loop {
+        let asked =
+            Client::connect(entry).and_then(|mut client| client.ask(&request, &[], Some(KILL_PATIENCE)));
+        let gone = matches!(asked, Err(ClientError::Gone));
+        if asked.is_err() && !gone && !kill_monitor(entry)? {
             return Err(EndError::Unknown(entry.name().to_owned()));
         }
-        None => {}
+        // Where nobody listens its monitor is about to go, or to come.
+        let patience = if gone { INTERVAL } else { PATIENCE };
+        if wait_until_over(entry, patience)? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(EndError::StillRunning(entry.name().to_owned()));
+        }
     }
-    if wait_until_over(entry, PATIENCE)? {
-        Ok(())
-    } else {
-        Err(EndError::StillRunning(entry.name().to_owned()))
+}
+
+/// Ends the monitor itself, which does not answer. `false`: nothing tells which process it is.
+fn kill_monitor(entry: &Entry) -> Result<bool, StoreError> {
+    let Some(container) = Container::look(entry.try_clone()?)? else { return Ok(true) };
+    match container.monitor() {
+        Some(monitor) => {
+            // One that has ended meanwhile is what is wanted.
+            let _ = monitor.kill();
+            Ok(true)
+        }
+        None => Ok(!entry.is_locked(Lock::Alive)?),
     }
 }
 

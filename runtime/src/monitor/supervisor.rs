@@ -30,7 +30,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How many looks in a row may find a stream that could be written to, and a guest that does not end it.
 const DRAIN_PATIENCE: u32 = 10;
 /// How long a guest may take to end its workload after SIGKILL, before the machine is ended.
-const KILL_TIMEOUT: Duration = Duration::from_secs(3);
+const KILL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How a container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
