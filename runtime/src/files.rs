@@ -64,8 +64,8 @@ pub(crate) fn open(
     kernel: Option<&Path>,
     initramfs: Option<&Path>,
 ) -> Result<Files, FilesError> {
-    let kernel = image::kernel(kernel)?;
-    let initramfs = image::initramfs(initramfs)?;
+    let kernel = image::kernel(plan.kernel.path(kernel))?;
+    let initramfs = image::initramfs(plan.initramfs.path(initramfs))?;
     let shares = plan.shares.iter().map(share).collect::<Result<_, _>>()?;
     Ok(Files { kvm: kvm::open()?, kernel, initramfs, shares })
 }

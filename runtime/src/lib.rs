@@ -38,6 +38,7 @@ pub mod plan;
 mod process_table;
 pub mod resources;
 pub mod seccomp;
+pub mod settings;
 mod signal_name;
 mod stage;
 mod stats;

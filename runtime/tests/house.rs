@@ -87,14 +87,15 @@ fn files_are_short_and_say_what_they_are() {
 fn the_document_of_fields_is_the_table() {
     let mut text = String::from(
         "# What becomes of each field of config.json\n\n\
-         The fields of the OCI runtime specification for Linux, as `runtime/src/plan/support.rs` has them; this file is\n\
-         printed from it. *Applied* is with all that is below it. *Warned*: the container runs without it, and says so by name.\n\
-         *Refused*: the container does not run, and the field is named. Unknown fields are ignored, as the specification demands.\n\n\
+         The fields of the OCI runtime specification for Linux, as `runtime/src/plan/support/fields.rs` has them; this file\n\
+         is printed from it. *Applied*: with all that is below it, and where. *Warned*: the container runs without it, and\n\
+         says so by name. *Refused*: the container does not run, and the field is named. Unknown fields are ignored, as the\n\
+         specification demands. A test compares the table with the specification's JSON schema, in both directions.\n\n\
          | field | | |\n|---|---|---|\n",
     );
     for (field, support) in FIELDS {
         let (word, reason) = match support {
-            Support::Applied => ("applied", ""),
+            Support::Applied(place) => ("applied", *place),
             Support::Parts => continue,
             Support::Warned(reason) => ("warned", *reason),
             Support::Refused(reason) => ("refused", *reason),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use drupe::bundle::{Bundle, Config, SourceKind};
 use drupe::plan::plan;
+use drupe::settings::Settings;
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
@@ -16,7 +17,7 @@ fn planned(name: &str, sources: &[(usize, SourceKind)]) -> String {
     let path = goldens().join(format!("{name}.json"));
     let config = Config::parse(&std::fs::read(&path).unwrap(), &path).unwrap();
     let bundle = Bundle { dir: "/bundle".into(), config, sources: sources.iter().copied().collect() };
-    match plan(&bundle, &"golden".parse().unwrap(), false) {
+    match plan(&bundle, &"golden".parse().unwrap(), &Settings::default(), false) {
         Ok(plan) => format!("{plan:#?}\n"),
         Err(error) => format!("{error}: {}\n", error.problem),
     }
@@ -88,7 +89,7 @@ fn debug_turns_the_console_on() {
     let path = goldens().join("minimal.json");
     let config = Config::parse(&std::fs::read(&path).unwrap(), &path).unwrap();
     let bundle = Bundle { dir: "/bundle".into(), config, sources: Default::default() };
-    assert!(plan(&bundle, &"golden".parse().unwrap(), true).unwrap().machine.console);
+    assert!(plan(&bundle, &"golden".parse().unwrap(), &Settings::default(), true).unwrap().machine.console);
 }
 
 /// Annotations come with images: nothing but state.json repeats them.
@@ -99,7 +100,7 @@ fn annotations_change_nothing() {
     let plan_of = |json: &serde_json::Value| {
         let config = Config::parse(json.to_string().as_bytes(), &path).unwrap();
         let bundle = Bundle { dir: "/bundle".into(), config, sources: Default::default() };
-        plan(&bundle, &"golden".parse().unwrap(), false).unwrap()
+        plan(&bundle, &"golden".parse().unwrap(), &Settings::default(), false).unwrap()
     };
     let without = plan_of(&json);
     json["annotations"] = serde_json::json!({

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::error::{BundleError, FieldError, Problem};
 use super::json::{check_nul, typed, without_nulls};
 use super::process::ProcessObject;
+use super::required;
 use crate::resources::{self, Resources};
 
 /// A checked config.json.
@@ -45,6 +46,7 @@ impl Config {
         without_nulls(&mut raw);
         check_version(&raw)?;
         check_nul(&raw, "")?;
+        required::check(&raw)?;
         let missing = |field: &'static str| move || FieldError::new(field, Problem::Missing);
         let mut rest = raw.clone();
         let process = rest.as_object_mut().and_then(|fields| {

@@ -145,6 +145,9 @@ pub enum Problem {
     /// A host path that must be a directory.
     #[error("must be a directory")]
     NotADirectory,
+    /// Something that the operator of the host has to allow, by a key of the settings.
+    #[error("not allowed by the operator: allow.{0} is not true in /etc/drupe/config.toml")]
+    NotAllowed(&'static str),
     /// An option that is not honoured, and that must not be dropped.
     #[error("not supported: {0}")]
     Unsupported(&'static str),

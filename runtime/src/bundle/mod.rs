@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod json;
 mod process;
+mod required;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +21,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 pub use config::Config;
 pub(crate) use config::{clean, is_bind, is_remount, require_absolute};
 pub use error::{BundleError, FieldError, Problem};
-pub(crate) use json::{below, check_nul, without_nulls};
+pub(crate) use json::{below, check_nul, typed, without_nulls};
 pub(crate) use process::{ProcessObject, SchedulerObject, check_variable};
 
 /// The version of the OCI runtime specification that drupe follows.

@@ -70,7 +70,7 @@ pub(crate) fn features(_global: &GlobalArgs, _args: &FeaturesArgs) -> Result<u8,
 }
 
 fn document() -> Features {
-    let hooks = FIELDS.iter().filter(|(_, support)| *support == Support::Applied);
+    let hooks = FIELDS.iter().filter(|(_, support)| support.is_applied());
     let hooks = hooks.filter_map(|(field, _)| field.strip_prefix("hooks.")).collect();
     let has_cgroups = applied("linux.cgroupsPath").enabled;
     Features {
@@ -106,7 +106,7 @@ fn document() -> Features {
 
 /// Whether a field of config.json is applied.
 fn applied(field: &str) -> Enabled {
-    Enabled { enabled: support(field) == Some(Support::Applied) }
+    Enabled { enabled: support(field).is_some_and(Support::is_applied) }
 }
 
 #[cfg(test)]
@@ -126,7 +126,8 @@ mod tests {
             assert!(document["linux"]["namespaces"].as_array().unwrap().contains(&json!(name)), "{name}");
         }
         for hook in document["hooks"].as_array().unwrap() {
-            assert_eq!(support(&format!("hooks.{}", hook.as_str().unwrap())), Some(Support::Applied));
+            let support = support(&format!("hooks.{}", hook.as_str().unwrap()));
+            assert!(support.is_some_and(Support::is_applied), "{hook}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::container::{ContainerId, Entry, Record, Store, Verb};
 use crate::files;
 use crate::monitor::Signals;
 use crate::plan::{self, Plan};
+use crate::settings::Settings;
 use crate::stage::Stages;
 
 /// A container that can be made.
@@ -41,9 +42,10 @@ impl Preparation {
     pub(super) fn new(global: &GlobalArgs, args: &CreateArgs, stages: &mut Stages) -> Result<Self, Failure> {
         files::reserve_fds();
         let id = find::id(&args.id)?;
+        let settings = Settings::load()?;
         let bundle = Bundle::load(&args.bundle)?;
         stages.mark("parse");
-        let plan = plan::plan(&bundle, &id, global.debug).map_err(PlanError)?;
+        let plan = plan::plan(&bundle, &id, &settings, global.debug).map_err(PlanError)?;
         for warning in &plan.warnings {
             log::warn!("{warning}");
         }

@@ -15,8 +15,9 @@ mod process;
 mod resources;
 mod scheduling;
 pub mod support;
+mod vm;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use drupe_protocol::{CgroupConfig, GuestConfig, IdMode, IdRange};
 use drupe_vmm::MachineConfig;
@@ -25,6 +26,7 @@ use crate::bundle::{Bundle, Config, FieldError, Problem};
 use crate::container::ContainerId;
 use crate::device_program::{self, DeviceRule};
 use crate::resources::{self as limits, Resources};
+use crate::settings::Settings;
 use support::Warning;
 
 pub use hooks::HostHooks;
@@ -57,6 +59,27 @@ pub struct HostPlan {
     pub hooks: HostHooks,
     /// Labels of security modules.
     pub labels: Labels,
+    /// The guest's kernel.
+    pub kernel: ImagePlan,
+    /// The guest's initramfs.
+    pub initramfs: ImagePlan,
+}
+
+/// Which file the guest starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImagePlan {
+    /// The bundle's own (`vm.kernel`), if the operator allows it.
+    pub bundle: Option<PathBuf>,
+    /// The operator's, from the settings.
+    pub operator: Option<PathBuf>,
+}
+
+impl ImagePlan {
+    /// The file, when the command line gives one or none: what the bundle may choose comes first, then what is given.
+    #[must_use]
+    pub fn path<'a>(&'a self, given: Option<&'a Path>) -> Option<&'a Path> {
+        self.bundle.as_deref().or(given).or(self.operator.as_deref())
+    }
 }
 
 /// Labels of the host's security modules, for the monitor.
@@ -107,21 +130,22 @@ pub struct IdMappings {
     pub recursive: bool,
 }
 
-/// Works out what a bundle means. `debug` turns the guest kernel's log on.
+/// Works out what a bundle means on a host with these settings. `debug` turns the guest kernel's log on.
 ///
 /// # Errors
 /// [`FieldError`] names a field that asks for what cannot be had.
-pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, FieldError> {
+pub fn plan(bundle: &Bundle, id: &ContainerId, settings: &Settings, debug: bool) -> Result<Plan, FieldError> {
     let config = &bundle.config;
     let (spec, linux) = (config.spec(), config.linux());
     let mut warnings = support::check(config.raw())?;
     warnings.extend(process::unknown_capabilities(config.process()));
     let resources = config.resources();
+    let vm = vm::vm(config, settings)?;
     let machine = MachineConfig {
-        vcpus: resources::vcpus(resources)?,
-        memory: resources::memory(resources)?,
+        vcpus: vm.vcpus.map_or_else(|| resources::vcpus(resources, &settings.vcpus), Ok)?,
+        memory: vm.memory.map_or_else(|| resources::memory(resources, &settings.memory), Ok)?,
+        cmdline: vm.cmdline,
         console: debug,
-        ..MachineConfig::default()
     };
     let namespaces = namespaces::namespaces(config, &mut warnings)?;
     // A small init of the agent's is one of the container's tasks.
@@ -155,6 +179,8 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, debug: bool) -> Result<Plan, Fiel
         resources: resources.clone(),
         hooks: hooks::host(config)?,
         labels: labels(config),
+        kernel: ImagePlan { bundle: vm.kernel, operator: settings.kernel.clone() },
+        initramfs: ImagePlan { bundle: vm.initramfs, operator: settings.initramfs.clone() },
     };
     Ok(Plan { machine, guest, host, warnings })
 }

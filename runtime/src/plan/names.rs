@@ -31,7 +31,7 @@ const NAMESPACES: [(&str, &str); 8] = [
 
 /// Namespaces that are made.
 pub(crate) fn namespace_names() -> Vec<&'static str> {
-    let made = NAMESPACES.iter().filter(|(_, field)| support(field) == Some(Support::Applied));
+    let made = NAMESPACES.iter().filter(|(_, field)| support(field).is_some_and(Support::is_applied));
     made.map(|(name, _)| *name).collect()
 }
 

@@ -5,6 +5,7 @@ use drupe_vmm::{MemorySize, VcpuCount};
 use super::cpu_list;
 use crate::bundle::{FieldError, Problem};
 use crate::resources::{Cpu, Resources, size};
+use crate::settings::{MemorySettings, VcpuSettings};
 
 /// Period of a quota that comes without one (cgroups' own default), in microseconds.
 const DEFAULT_PERIOD_US: u64 = 100_000;
@@ -12,19 +13,18 @@ const DEFAULT_PERIOD_US: u64 = 100_000;
 const SHARES_PER_CPU: u64 = 1024;
 
 /// How many vCPUs the container gets: as many as its quota lets run at once, no more than it may run on.
-/// Without a quota: as many as it may run on; without that, as its shares suggest.
-pub(crate) fn vcpus(resources: &Resources) -> Result<VcpuCount, FieldError> {
+/// Without a quota: as many as it may run on; without that, as its shares suggest. Never more than the operator lets.
+pub(crate) fn vcpus(resources: &Resources, settings: &VcpuSettings) -> Result<VcpuCount, FieldError> {
     let cpu = &resources.cpu;
     let allowed = allowed_cpus(cpu)?;
     let count = match (quota_cpus(cpu), allowed, cpu.shares) {
         (Some(quota), allowed, _) => quota.min(allowed.unwrap_or(u64::MAX)),
         (None, Some(allowed), _) => allowed,
         (None, None, Some(shares)) => shares.div_ceil(SHARES_PER_CPU),
-        (None, None, None) => 1,
+        (None, None, None) => settings.default.get().into(),
     };
-    let most = u64::from(VcpuCount::MAX.get());
-    let count = u32::try_from(count.clamp(1, most)).ok().and_then(VcpuCount::new);
-    Ok(count.unwrap_or(VcpuCount::MAX))
+    let count = u32::try_from(count.clamp(1, settings.max.get().into())).ok().and_then(VcpuCount::new);
+    Ok(count.unwrap_or(settings.max))
 }
 
 fn quota_cpus(cpu: &Cpu) -> Option<u64> {
@@ -45,10 +45,12 @@ fn allowed_cpus(cpu: &Cpu) -> Result<Option<u64>, FieldError> {
 
 /// How much memory the machine has: the container's limit and what the guest needs beside it, or the default when
 /// there is no limit.
-pub(crate) fn memory(resources: &Resources) -> Result<MemorySize, FieldError> {
-    let Some(limit) = resources.memory_limit() else { return Ok(MemorySize::DEFAULT) };
-    MemorySize::from_bytes(size::machine_memory(limit)).ok_or_else(|| {
-        let problem = Problem::TooLarge(MemorySize::MAX.bytes());
+pub(crate) fn memory(resources: &Resources, settings: &MemorySettings) -> Result<MemorySize, FieldError> {
+    let Some(limit) = resources.memory_limit() else { return Ok(settings.default.min(settings.max)) };
+    let machine = size::machine_memory(limit).saturating_add(settings.spare.0);
+    MemorySize::from_bytes(machine).filter(|&size| size <= settings.max).ok_or_else(|| {
+        let beside = machine.saturating_sub(limit);
+        let problem = Problem::TooLarge(settings.max.bytes().saturating_sub(beside));
         FieldError::unsigned("linux.resources.memory.limit", limit, problem)
     })
 }
@@ -58,6 +60,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::settings::Size;
 
     fn resources(value: serde_json::Value) -> Resources {
         serde_json::from_value(value).unwrap()
@@ -83,9 +86,9 @@ mod tests {
             (json!({ "cpus": "0-4294967295" }), 32),
         ] {
             let resources = resources(json!({ "cpu": cpu }));
-            assert_eq!(vcpus(&resources).unwrap().get(), count, "{cpu}");
+            assert_eq!(vcpus(&resources, &VcpuSettings::default()).unwrap().get(), count, "{cpu}");
         }
-        assert_eq!(vcpus(&Resources::default()).unwrap(), VcpuCount::ONE);
+        assert_eq!(vcpus(&Resources::default(), &VcpuSettings::default()).unwrap(), VcpuCount::ONE);
     }
 
     #[test]
@@ -93,11 +96,27 @@ mod tests {
         const MIB: i64 = 1 << 20;
         for (limit, mib) in [(-1, 128), (0, 128), (1, 33), (64 * MIB, 97), (4096 * MIB, 4192)] {
             let resources = resources(json!({ "memory": { "limit": limit } }));
-            assert_eq!(memory(&resources).unwrap().bytes(), mib << 20, "{limit}");
+            assert_eq!(memory(&resources, &MemorySettings::default()).unwrap().bytes(), mib << 20, "{limit}");
         }
-        assert_eq!(memory(&Resources::default()).unwrap(), MemorySize::DEFAULT);
-        let error = memory(&resources(json!({ "memory": { "limit": i64::MAX } }))).unwrap_err();
+        assert_eq!(memory(&Resources::default(), &MemorySettings::default()).unwrap(), MemorySize::DEFAULT);
+        let limit = resources(json!({ "memory": { "limit": i64::MAX } }));
+        let error = memory(&limit, &MemorySettings::default()).unwrap_err();
         assert_eq!(error.to_string(), "linux.resources.memory.limit: 9223372036854775807");
         assert!(matches!(error.problem, Problem::TooLarge(_)));
+    }
+
+    #[test]
+    fn the_operator_has_the_last_word() {
+        let vcpu = |count| VcpuCount::new(count).unwrap();
+        let settings = VcpuSettings { default: vcpu(3), max: vcpu(4) };
+        let asked = resources(json!({ "cpu": { "cpus": "0-7" } }));
+        assert_eq!(vcpus(&asked, &settings).unwrap(), vcpu(4));
+        assert_eq!(vcpus(&Resources::default(), &settings).unwrap(), vcpu(3));
+        let size = |mib: u64| MemorySize::from_bytes(mib << 20).unwrap();
+        let settings = MemorySettings { default: size(256), max: size(512), spare: Size(10 << 20) };
+        assert_eq!(memory(&Resources::default(), &settings).unwrap(), size(256));
+        let limit = |mib: u64| resources(json!({ "memory": { "limit": mib << 20 } }));
+        assert_eq!(memory(&limit(64), &settings).unwrap(), size(64 + 32 + 1 + 10));
+        assert!(memory(&limit(512), &settings).is_err());
     }
 }

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::bundle::{FieldError, Problem};
+use crate::bundle::{FieldError, typed};
 
 /// Where config.json has them.
 pub const FIELD: &str = "linux.resources";
@@ -270,11 +270,7 @@ impl Resources {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_part(value: &Value, field: &str) -> Result<Self, FieldError> {
-        let resources: Option<Self> = serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string();
-            let field = if path == "." { field.to_owned() } else { format!("{field}.{path}") };
-            FieldError::new(field, Problem::Type(error.into_inner()))
-        })?;
+        let resources: Option<Self> = typed(value, field)?;
         let resources = resources.unwrap_or_default();
         resources.check(field)?;
         Ok(resources)

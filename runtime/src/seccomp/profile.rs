@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::SeccompError;
+use crate::bundle::{FieldError, typed};
 
 /// `linux.seccomp`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -65,9 +66,9 @@ impl Profile {
     ///
     /// The field that is missing or of a wrong type.
     pub fn from_json(value: &Value) -> Result<Self, SeccompError> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string();
-            SeccompError::new(if path == "." { String::new() } else { path }, error.into_inner().to_string())
+        typed(value, "linux.seccomp").map_err(|error: FieldError| SeccompError {
+            field: error.field,
+            reason: error.problem.to_string(),
         })
     }
 }

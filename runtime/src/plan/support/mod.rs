@@ -4,23 +4,36 @@
 //! specification does not have are ignored, as it demands. A field counts as given unless its value is empty
 //! (`null`, `false`, `""`, `[]`, `{}`).
 
+mod fields;
+
 use std::fmt;
 
 use serde_json::Value;
 
 use crate::bundle::{FieldError, Problem, below};
+use Support::{Applied, Parts, Refused, Warned};
+
+pub use fields::FIELDS;
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// It is applied, with all that is below it.
-    Applied,
+    /// It is applied, with all that is below it: where, in words.
+    Applied(&'static str),
     /// Its parts are in the table one by one.
     Parts,
     /// The container runs without it, and says so.
     Warned(&'static str),
     /// The container does not run: without the field it would not be what was asked for.
     Refused(&'static str),
+}
+
+impl Support {
+    /// Whether it is applied.
+    #[must_use]
+    pub fn is_applied(self) -> bool {
+        matches!(self, Applied(_))
+    }
 }
 
 /// A field that was given and is not applied.
@@ -37,92 +50,6 @@ impl fmt::Display for Warning {
         write!(f, "config.json: {}: not applied: {}", self.field, self.reason)
     }
 }
-
-use Support::{Applied, Parts, Refused, Warned};
-
-const LABEL: Support = Warned(
-    "applied to the monitor where the host has the module; the guest's kernel has none that would enforce it",
-);
-const OTHER_SYSTEM: Support = Refused("this is a container for another operating system");
-
-/// The table. `[]` stands for any index.
-pub const FIELDS: &[(&str, Support)] = &[
-    ("ociVersion", Applied),
-    ("process", Parts),
-    ("process.terminal", Applied),
-    // Without a terminal the specification itself says that it means nothing.
-    ("process.consoleSize", Applied),
-    ("process.user", Parts),
-    ("process.user.uid", Applied),
-    ("process.user.gid", Applied),
-    ("process.user.umask", Applied),
-    ("process.user.additionalGids", Applied),
-    ("process.user.username", Warned("it is a field for Windows; user.uid counts")),
-    ("process.args", Applied),
-    ("process.commandLine", Warned("it is a field for Windows; args counts")),
-    ("process.env", Applied),
-    ("process.cwd", Applied),
-    ("process.capabilities", Parts),
-    ("process.capabilities.bounding", Applied),
-    ("process.capabilities.effective", Applied),
-    ("process.capabilities.inheritable", Applied),
-    ("process.capabilities.permitted", Applied),
-    ("process.capabilities.ambient", Applied),
-    ("process.rlimits", Applied),
-    ("process.noNewPrivileges", Applied),
-    ("process.apparmorProfile", LABEL),
-    ("process.oomScoreAdj", Applied),
-    ("process.selinuxLabel", LABEL),
-    ("process.scheduler", Applied),
-    ("process.ioPriority", Applied),
-    ("process.execCPUAffinity", Applied),
-    ("root", Parts),
-    ("root.path", Applied),
-    ("root.readonly", Applied),
-    ("hostname", Applied),
-    ("domainname", Applied),
-    ("mounts", Parts),
-    ("mounts[]", Parts),
-    ("mounts[].destination", Applied),
-    ("mounts[].type", Applied),
-    ("mounts[].source", Applied),
-    ("mounts[].options", Applied),
-    ("mounts[].uidMappings", Applied),
-    ("mounts[].gidMappings", Applied),
-    ("hooks", Parts),
-    ("hooks.prestart", Applied),
-    ("hooks.createRuntime", Applied),
-    ("hooks.createContainer", Applied),
-    ("hooks.startContainer", Applied),
-    ("hooks.poststart", Applied),
-    ("hooks.poststop", Applied),
-    ("annotations", Applied),
-    ("linux", Parts),
-    ("linux.namespaces", Applied),
-    ("linux.uidMappings", Applied),
-    ("linux.gidMappings", Applied),
-    ("linux.timeOffsets", Applied),
-    ("linux.devices", Applied),
-    ("linux.netDevices", Refused("network devices are not handed to the guest yet")),
-    ("linux.cgroupsPath", Applied),
-    ("linux.sysctl", Applied),
-    ("linux.seccomp", Applied),
-    ("linux.rootfsPropagation", Applied),
-    ("linux.maskedPaths", Applied),
-    ("linux.readonlyPaths", Applied),
-    ("linux.mountLabel", LABEL),
-    ("linux.intelRdt", Warned("cache and bandwidth classes are not set")),
-    ("linux.memoryPolicy", Warned("the guest has one memory node")),
-    ("linux.personality", Parts),
-    ("linux.personality.domain", Applied),
-    ("linux.personality.flags", Warned("the specification defines none")),
-    ("linux.resources", Applied),
-    ("vm", Refused("only who operates the host chooses the guest's kernel")),
-    ("solaris", OTHER_SYSTEM),
-    ("windows", OTHER_SYSTEM),
-    ("zos", OTHER_SYSTEM),
-    ("freebsd", OTHER_SYSTEM),
-];
 
 /// What becomes of a field, by its path with `[]` for indices; `None` for a field that the specification does
 /// not have.
@@ -154,7 +81,7 @@ fn look(value: &Value, field: &str, pattern: &str) -> Result<Vec<Warning>, Field
         match FIELDS.get(place).map(|&(_, support)| support) {
             Some(Refused(reason)) => return Err(FieldError::new(field, Problem::Unsupported(reason))),
             Some(Warned(reason)) => warnings.push(Warning { field, reason: reason.into() }),
-            Some(Applied | Parts) | None => {}
+            Some(Applied(_) | Parts) | None => {}
         }
     }
     Ok(warnings)
@@ -209,7 +136,7 @@ mod tests {
 
     /// A configuration that gives every field of the specification.
     fn every_field() -> Value {
-        serde_json::from_str(include_str!("every-field.json")).unwrap()
+        serde_json::from_str(include_str!("../every-field.json")).unwrap()
     }
 
     fn paths(value: &Value, pattern: &str, found: &mut BTreeSet<String>) {

@@ -1,0 +1,207 @@
+//! What who operates the host decides: /etc/drupe/config.toml.
+//!
+//! Nothing in a bundle chooses a kernel, its command line or the size of a machine unless this file says that it may.
+//! Without the file everything has its default. A key that drupe does not know is an error, so that a slip of the pen
+//! in `allow` does not go unnoticed.
+
+mod size;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use drupe_vmm::{MemorySize, VcpuCount};
+use serde::Deserialize;
+
+pub use size::Size;
+
+/// The file, unless `DRUPE_CONFIG` names another.
+pub const DEFAULT_FILE: &str = "/etc/drupe/config.toml";
+
+/// The variable that names another file.
+pub const VARIABLE: &str = "DRUPE_CONFIG";
+
+/// The longest file that is read.
+const MAX_LENGTH: u64 = 1 << 20;
+
+/// What the operator decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Guest kernel, an ELF vmlinux; beside the program when not given.
+    pub kernel: Option<PathBuf>,
+    /// Guest initramfs with drupe's agent; beside the program when not given.
+    pub initramfs: Option<PathBuf>,
+    /// Memory of machines.
+    pub memory: MemorySettings,
+    /// Processors of machines.
+    pub vcpus: VcpuSettings,
+    /// What a config.json may choose by itself.
+    pub allow: Allow,
+}
+
+/// Memory of machines.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemorySettings {
+    /// Of a container without a limit.
+    #[serde(deserialize_with = "size::memory")]
+    pub default: MemorySize,
+    /// The most that a machine gets.
+    #[serde(deserialize_with = "size::memory")]
+    pub max: MemorySize,
+    /// Beside what the guest needs, on top of a container's limit.
+    pub spare: Size,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { default: MemorySize::DEFAULT, max: MemorySize::MAX, spare: Size(0) }
+    }
+}
+
+/// Processors of machines.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VcpuSettings {
+    /// Of a container that says nothing about them.
+    #[serde(deserialize_with = "size::vcpus")]
+    pub default: VcpuCount,
+    /// The most that a machine gets.
+    #[serde(deserialize_with = "size::vcpus")]
+    pub max: VcpuCount,
+}
+
+impl Default for VcpuSettings {
+    fn default() -> Self {
+        Self { default: VcpuCount::ONE, max: VcpuCount::MAX }
+    }
+}
+
+/// What the `vm` object of a config.json may choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Allow {
+    /// `vm.kernel.path`.
+    pub vm_kernel: bool,
+    /// `vm.kernel.parameters`.
+    pub vm_parameters: bool,
+    /// `vm.kernel.initrd`.
+    pub vm_initrd: bool,
+    /// `vm.hwConfig.vcpus` and `vm.hwConfig.memory`.
+    pub vm_hardware: bool,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("{}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// It is no file.
+    #[error("{}: not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// Others than its owner may write it.
+    #[error("{}: must be writable for its owner alone, which is root or who runs drupe", .0.display())]
+    Untrusted(PathBuf),
+    /// It is too long.
+    #[error("{}: longer than {MAX_LENGTH} bytes", .0.display())]
+    TooLong(PathBuf),
+    /// It is not UTF-8, which TOML is.
+    #[error("{}: not UTF-8", .0.display())]
+    NotText(PathBuf),
+    /// A key or value is wrong.
+    #[error("{}: line {line}: {message}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+        /// What.
+        message: String,
+    },
+    /// A path must not depend on where drupe is started.
+    #[error("{}: {key}: {value:?}: must be an absolute path", path.display())]
+    Relative {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: PathBuf,
+    },
+}
+
+impl Settings {
+    /// Reads the file that `DRUPE_CONFIG` names, or else the default one, which need not be there.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the file and what is wrong with it.
+    pub fn load() -> Result<Self, SettingsError> {
+        match std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) {
+            Some(name) => Self::of_file(Path::new(&name), true),
+            None => Self::of_file(Path::new(OsStr::new(DEFAULT_FILE)), false),
+        }
+    }
+
+    fn of_file(path: &Path, required: bool) -> Result<Self, SettingsError> {
+        match read(path) {
+            Err(SettingsError::Read { source, .. })
+                if !required && source.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(Self::default())
+            }
+            text => Self::parse(&text?, path),
+        }
+    }
+
+    /// Parses the text of a file, whose path is for messages.
+    ///
+    /// # Errors
+    /// As for [`Settings::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text).map_err(|error| SettingsError::Value {
+            path: path.to_owned(),
+            line: error
+                .span()
+                .map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1),
+            message: error.message().trim_end().replace('\n', ", "),
+        })?;
+        for (key, value) in [("kernel", &settings.kernel), ("initramfs", &settings.initramfs)] {
+            if let Some(value) = value.as_ref().filter(|value| !value.is_absolute()) {
+                return Err(SettingsError::Relative { path: path.to_owned(), key, value: value.clone() });
+            }
+        }
+        Ok(settings)
+    }
+}
+
+fn read(path: &Path) -> Result<String, SettingsError> {
+    let error = |source| SettingsError::Read { path: path.to_owned(), source };
+    // Nonblocking: a fifo with that name must not hold us.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(error)?;
+    let metadata = file.metadata().map_err(error)?;
+    if !metadata.is_file() {
+        return Err(SettingsError::NotAFile(path.to_owned()));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.mode() & 0o022 != 0 || (metadata.uid() != 0 && metadata.uid() != own) {
+        return Err(SettingsError::Untrusted(path.to_owned()));
+    }
+    if metadata.size() > MAX_LENGTH {
+        return Err(SettingsError::TooLong(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_LENGTH).read_to_end(&mut bytes).map_err(error)?;
+    String::from_utf8(bytes).map_err(|_| SettingsError::NotText(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;
