@@ -92,7 +92,7 @@ fn bad_bundles() {
         ),
         (
             |c| c["linux"]["resources"] = json!({ "memory": { "limit": i64::MAX } }),
-            "config.json: linux.resources.memory.limit: 9223372036854775807: above the maximum of 1099511627776",
+            "config.json: linux.resources.memory.limit: 9223372036854775807: above the maximum of 1082563026062",
         ),
         (
             |c| c["mounts"] = json!([{ "destination": "/a", "source": "/no/such", "options": ["bind"] }]),

@@ -49,10 +49,20 @@ pub(crate) fn memory(resources: &Resources, settings: &MemorySettings) -> Result
     let Some(limit) = resources.memory_limit() else { return Ok(settings.default.min(settings.max)) };
     let machine = size::machine_memory(limit).saturating_add(settings.spare.0);
     MemorySize::from_bytes(machine).filter(|&size| size <= settings.max).ok_or_else(|| {
-        let beside = machine.saturating_sub(limit);
-        let problem = Problem::TooLarge(settings.max.bytes().saturating_sub(beside));
+        let problem = Problem::TooLarge(largest_limit(settings));
         FieldError::unsigned("linux.resources.memory.limit", limit, problem)
     })
+}
+
+/// The largest limit whose machine the operator lets be.
+fn largest_limit(settings: &MemorySettings) -> u64 {
+    let fits =
+        |limit: u64| size::machine_memory(limit).saturating_add(settings.spare.0) <= settings.max.bytes();
+    // Bit by bit from the highest on.
+    (0..u64::BITS)
+        .rev()
+        .map(|bit| 1 << bit)
+        .fold(0, |limit, bit| if fits(limit | bit) { limit | bit } else { limit })
 }
 
 #[cfg(test)]
@@ -117,6 +127,12 @@ mod tests {
         assert_eq!(memory(&Resources::default(), &settings).unwrap(), size(256));
         let limit = |mib: u64| resources(json!({ "memory": { "limit": mib << 20 } }));
         assert_eq!(memory(&limit(64), &settings).unwrap(), size(64 + 32 + 1 + 10));
-        assert!(memory(&limit(512), &settings).is_err());
+        let error = memory(&limit(512), &settings).unwrap_err();
+        assert_eq!(error.to_string(), "linux.resources.memory.limit: 536870912");
+        let Problem::TooLarge(most) = error.problem else { panic!("{}", error.problem) };
+        let bytes = |limit: u64| resources(json!({ "memory": { "limit": limit } }));
+        assert!(
+            memory(&bytes(most), &settings).is_ok() && memory(&bytes(most + (1 << 20)), &settings).is_err()
+        );
     }
 }

@@ -254,7 +254,7 @@ fn what_cannot_be_set_is_refused_by_field_and_value() {
         ),
         (
             json!({ "blockIO": { "throttleReadBpsDevice": [{ "major": 4 }] } }),
-            "blockIO.throttleReadBpsDevice[0]: missing field `minor`",
+            "blockIO.throttleReadBpsDevice[0].minor: missing",
         ),
         (
             json!({ "hugepageLimits": [{ "pageSize": "3MB", "limit": 1 }] }),

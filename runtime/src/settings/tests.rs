@@ -15,8 +15,9 @@ fn parse(text: &str) -> Result<Settings, String> {
 fn the_example_in_the_documentation_is_the_defaults() {
     let document = include_str!("../../../docs/config.md");
     let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let plain = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
     let text: String =
-        example.lines().map(|line| format!("{}\n", line.strip_prefix("#").unwrap_or(line))).collect();
+        example.lines().map(|line| plain(line).unwrap_or_else(|| line.to_owned()) + "\n").collect();
     let settings = parse(&text).unwrap();
     let beside = |name: &str| Some(PathBuf::from(format!("/usr/local/lib/drupe/{name}")));
     let defaults =
