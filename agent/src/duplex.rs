@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, ioctl_fionread, read, write};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 /// What the local descriptor is.
@@ -27,8 +27,6 @@ pub(crate) struct Duplex {
     to_local: Flow,
     /// Nobody has the terminal open now: its hang-up, which poll would report for ever, is waited out here.
     parked: Option<OwnedFd>,
-    /// No process can write to the local end any more: when it is empty it has ended.
-    last: bool,
     host_is_gone: bool,
 }
 
@@ -56,7 +54,6 @@ impl Duplex {
             to_host: Flow::new(),
             to_local: Flow::new(),
             parked: None,
-            last: false,
             host_is_gone: false,
         })
     }
@@ -116,8 +113,16 @@ impl Duplex {
     }
 
     /// Says that the process has ended; what it has left behind still goes to the host.
+    ///
+    /// Not what others write later: a child that the process left behind could do so for ever. A terminal has hung up
+    /// for everyone when the first process of its session ends, so that what is in it is from before.
     pub(crate) fn finish(&mut self) {
-        self.last = true;
+        let Some(Ends { local, .. }) = &self.ends else { return };
+        let waiting = ioctl_fionread(local).ok().and_then(|length| usize::try_from(length).ok());
+        self.to_host.last = match self.kind {
+            Local::Terminal => Some(usize::MAX),
+            Local::Socket => Some(waiting.unwrap_or(0)),
+        };
         self.to_local.break_off();
         self.pump();
     }
@@ -146,9 +151,9 @@ impl Duplex {
 
     fn pump(&mut self) {
         let Some(Ends { local, host, .. }) = &self.ends else { return };
-        self.to_local.pump(host.as_fd(), local.as_fd(), false);
+        self.to_local.pump(host.as_fd(), local.as_fd());
         if !self.host_is_gone {
-            self.to_host.pump(local.as_fd(), host.as_fd(), self.last);
+            self.to_host.pump(local.as_fd(), host.as_fd());
         }
         self.pass_ends_on();
     }
@@ -241,12 +246,21 @@ struct Flow {
     from: usize,
     to: usize,
     source_open: bool,
+    /// What is still to be read at most, and no more than what is there: the source is about to end.
+    last: Option<usize>,
     told: bool,
 }
 
 impl Flow {
     fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into_boxed_slice(), from: 0, to: 0, source_open: true, told: false }
+        Self {
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            from: 0,
+            to: 0,
+            source_open: true,
+            last: None,
+            told: false,
+        }
     }
 
     fn has_bytes(&self) -> bool {
@@ -277,8 +291,8 @@ impl Flow {
         self.discard();
     }
 
-    /// Moves what can be moved. With `last`, a source that has nothing now has ended.
-    fn pump(&mut self, source: BorrowedFd<'_>, sink: BorrowedFd<'_>, last: bool) {
+    /// Moves what can be moved.
+    fn pump(&mut self, source: BorrowedFd<'_>, sink: BorrowedFd<'_>) {
         for _ in 0..ROUNDS {
             if self.has_bytes() {
                 match write(sink, self.buffer.get(self.from..self.to).unwrap_or_default()) {
@@ -288,13 +302,18 @@ impl Flow {
                     Err(_) => self.break_off(),
                 }
             } else if self.source_open {
-                match read(source, &mut *self.buffer) {
+                let most = self.last.unwrap_or(usize::MAX).min(self.buffer.len());
+                match read(source, self.buffer.get_mut(..most).unwrap_or_default()) {
+                    // Also when nothing more is wanted.
                     Ok(0) => self.source_open = false,
-                    Ok(length) => (self.from, self.to) = (0, length),
+                    Ok(length) => {
+                        (self.from, self.to) = (0, length);
+                        self.last = self.last.map(|last| last.saturating_sub(length));
+                    }
                     Err(Errno::INTR) => {}
                     // A terminal that nobody has open says EIO.
                     Err(Errno::AGAIN | Errno::IO) => {
-                        self.source_open = !last;
+                        self.source_open = self.last.is_none();
                         return;
                     }
                     Err(_) => self.source_open = false,
@@ -303,7 +322,8 @@ impl Flow {
                 return;
             }
         }
-        if last && self.wants_source() && !state(source, PollFlags::IN).contains(PollFlags::IN) {
+        if self.last.is_some() && self.wants_source() && !state(source, PollFlags::IN).contains(PollFlags::IN)
+        {
             self.source_open = false;
         }
     }

@@ -11,10 +11,11 @@ use crate::cgroup;
 use crate::failure::{Named, Result, setup};
 
 /// Files that statistics are made of; those of `hugetlb` have the page size in their name.
-const STATISTICS: [&str; 16] = [
+const STATISTICS: [&str; 19] = [
     "cpu.stat",
     "cpu.pressure",
     "cpuset.cpus.effective",
+    "cpuset.mems.effective",
     "memory.current",
     "memory.max",
     "memory.peak",
@@ -23,6 +24,8 @@ const STATISTICS: [&str; 16] = [
     "memory.pressure",
     "memory.swap.current",
     "memory.swap.max",
+    "memory.swap.peak",
+    "memory.swap.events",
     "pids.current",
     "pids.max",
     "io.stat",
@@ -107,7 +110,8 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn write(path: &Path, value: &str) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+    // With a line end: nothing would be written of an empty value, which means "all" (cpuset.cpus).
+    OpenOptions::new().write(true).open(path)?.write_all(format!("{value}\n").as_bytes())
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub(crate) struct Relay {
     direction: Direction,
     open: Option<Ends>,
     waits_for: WaitsFor,
-    /// No process can write to the pipe any more: an empty pipe is the end.
-    last: bool,
+    /// The process has ended, and this many bytes from before that are left in the pipe.
+    left: Option<usize>,
     /// The host may have stopped to read, and has not been asked yet.
     peer_unknown: bool,
 }
@@ -62,7 +62,7 @@ impl Relay {
             direction,
             open: Some(Ends { pipe, socket }),
             waits_for: WaitsFor::Source,
-            last: false,
+            left: None,
             peer_unknown: direction == Direction::ToHost,
         };
         Ok((relay, theirs))
@@ -116,12 +116,16 @@ impl Relay {
         }
     }
 
-    /// Says that no process holds the other end any more; what is left in the pipe still goes to the host.
+    /// Says that the process has ended; what is left in the pipe still goes to the host.
+    ///
+    /// Not what others write later: a child that the process left behind could do so for ever.
     pub(crate) fn finish(&mut self) {
+        let Some(Ends { pipe, .. }) = &self.open else { return };
         match self.direction {
             Direction::ToWorkload => self.close(),
             Direction::ToHost => {
-                self.last = true;
+                self.left =
+                    Some(ioctl_fionread(pipe).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(0));
                 if self.waits_for == WaitsFor::Source {
                     self.pump();
                 }
@@ -150,15 +154,19 @@ impl Relay {
                 Direction::ToHost => (pipe, socket),
                 Direction::ToWorkload => (socket, pipe),
             };
-            match splice(from, None, to, None, CHUNK, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+            let most = self.left.unwrap_or(CHUNK).min(CHUNK);
+            if most == 0 {
+                return self.close();
+            }
+            match splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
                 Ok(0) => return self.close(),
-                Ok(_) => self.waits_for = WaitsFor::Source,
+                Ok(moved) => {
+                    self.left = self.left.map(|left| left.saturating_sub(moved));
+                    self.waits_for = WaitsFor::Source;
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.waits_for = self.blocked_on();
-                    if self.last && self.waits_for == WaitsFor::Source {
-                        self.close();
-                    }
                     return;
                 }
                 // Whoever reads is gone. Closing our end tells the writer, as with any pipe.

@@ -76,6 +76,12 @@ fn of_execs() {
     let outcome = host.exec("c1", 1, process).unwrap();
     assert_eq!(outcome.status, ExitStatus::Code(3));
     assert_eq!(rest(accept(&listener)), "word\n");
+    // A child that it leaves behind does not hold its end up.
+    let mut process = script("(while :; do echo more >&6; done) & sleep 0.1; exit 5").process;
+    let listener = give(&mut host, &mut process, 6, true, true);
+    let reader = std::thread::spawn(move || rest(accept(&listener)));
+    assert_eq!(host.exec("c1", 2, process).unwrap().status, ExitStatus::Code(5));
+    assert!(reader.join().unwrap().starts_with("more\n"));
     host.signal("c1", SignalTarget::Main, 9);
     assert_eq!(host.exited("c1"), ExitStatus::Signal(9));
 }

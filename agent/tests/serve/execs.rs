@@ -247,6 +247,10 @@ fn background_children() {
     sleeper(&mut host);
     let outcome = host.exec("c1", 1, shell("sleep 1000 & echo started")).unwrap();
     assert_eq!((outcome.stdout.as_str(), outcome.status), ("started\n", ExitStatus::Code(0)));
+    // Nor does one that writes as long as somebody reads.
+    let outcome = host.exec("c1", 3, shell("(while :; do echo more; done) & sleep 0.1; exit 5")).unwrap();
+    assert_eq!(outcome.status, ExitStatus::Code(5));
+    assert!(outcome.stdout.starts_with("more\n"));
     // It lives on, as a child of the container's first process.
     let outcome = host.exec("c1", 2, shell("ps -o comm | grep -c sleep")).unwrap();
     assert_eq!(outcome.stdout, "2\n");

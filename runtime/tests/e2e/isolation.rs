@@ -34,6 +34,16 @@ pub(crate) fn cases() -> Vec<Case> {
             let report = stage.probe(&["/probe"]).report();
             assert_eq!(report["sid"], 1);
         }),
+        Case::new("isolation::what_runs_it_cannot_be_executed", |stage| {
+            // Until its exec, the process is one of drupe's own.
+            stage.bundle(&["/proc/self/exe"]).run().assert_status(126);
+            let script = stage.bundle(&["/script"]);
+            fs::write(script.rootfs().join("script"), "#!/proc/self/exe\n").expect("a script");
+            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(script.rootfs().join("script"), executable).expect("its mode");
+            script.run().assert_status(126);
+        })
+        .drupe_only("elsewhere it is, from a copy"),
         Case::new("isolation::mounts_are_those_asked_for", mounts),
         Case::new("isolation::a_kernel_of_its_own", |stage| {
             let path = "/proc/sys/kernel/random/boot_id";
