@@ -79,6 +79,7 @@ fn resources() {
 #[test]
 fn refused() {
     check("refused-user-namespace", &[]);
+    check("refused-network-host", &[]);
     for name in ["refused-remount", "refused-idmap", "refused-option"] {
         check(name, &[(0, SourceKind::Directory)]);
     }

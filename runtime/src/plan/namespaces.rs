@@ -21,6 +21,12 @@ pub(crate) fn namespaces(config: &Config, warnings: &mut Vec<Warning>) -> Result
         check_path(index, namespace, warnings)?;
     }
     let has = |wanted| asked.iter().any(|namespace| namespace.typ() == wanted);
+    if !asked.is_empty() && !has(LinuxNamespaceType::Network) {
+        // A list without it is how clients ask for the host's (`--network host`).
+        let why =
+            "without \"network\" it would share the network of the host, which a virtual machine cannot";
+        return Err(FieldError::new("linux.namespaces", Problem::Unsupported(why)));
+    }
     let shared: Vec<_> =
         SHAREABLE.iter().filter(|(wanted, _)| !has(*wanted)).map(|(_, name)| *name).collect();
     if !shared.is_empty() {
