@@ -42,6 +42,8 @@ impl Preparation {
     pub(super) fn new(global: &GlobalArgs, args: &CreateArgs, stages: &mut Stages) -> Result<Self, Failure> {
         files::reserve_fds();
         let id = find::id(&args.id)?;
+        // Before anything that the container of this id is in the way of, such as its cgroup.
+        find::find(global, id.as_str(), Verb::Create)?;
         let settings = Settings::load()?;
         let bundle = Bundle::load(&args.bundle)?;
         stages.mark("parse");
@@ -66,7 +68,6 @@ impl Preparation {
 
     /// Makes the container's directory.
     pub(super) fn place(&self, global: &GlobalArgs, stages: &mut Stages) -> Result<Place, Failure> {
-        find::find(global, self.id.as_str(), Verb::Create)?;
         // From here on a signal is read, not obeyed, so that none can leave the directory behind.
         let signals = Signals::block().map_err(SignalsError)?;
         let (entry, creating) = Store::open(&find::root(global)?)?.create(&self.id, &self.record)?;
