@@ -17,23 +17,33 @@
 mod bad_guest;
 mod bad_input;
 mod bundle;
+mod caller;
 mod case;
+mod container;
+mod crash;
 mod debian;
 mod exit_status;
+mod hooks;
 mod isolation;
 mod many;
 mod mount_safety;
 mod mounts;
 #[path = "../../../images/probe/src/pattern.rs"]
 mod pattern;
+mod preserve_fds;
 mod process;
 mod running;
 mod signals;
 mod size;
 mod stage;
+mod stale;
+mod state_machine;
 mod stdio;
 mod streaming;
+mod stress;
 mod subject;
+mod terminals;
+mod verbs;
 
 use std::env;
 use std::process::ExitCode;
@@ -44,6 +54,9 @@ use case::Case;
 use subject::{Kind, Subject};
 
 fn main() -> ExitCode {
+    if let Some(status) = caller::act() {
+        return status;
+    }
     let args = Arguments::from_args();
     running::default_signals();
     case::keep_panics();
@@ -74,6 +87,14 @@ fn all() -> Vec<Case> {
         many::cases,
         bad_input::cases,
         bad_guest::cases,
+        verbs::cases,
+        state_machine::cases,
+        hooks::cases,
+        preserve_fds::cases,
+        terminals::cases,
+        stale::cases,
+        crash::cases,
+        stress::cases,
     ];
     areas.iter().flat_map(|area| area()).collect()
 }

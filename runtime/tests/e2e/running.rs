@@ -77,6 +77,16 @@ impl Running {
         Self { child, _watched, stdin, stdout, stderr }
     }
 
+    /// Waits for a command whose streams are all set, and gives its status; [`HANG`] holds here too.
+    #[track_caller]
+    pub(crate) fn completed(command: &mut Command) -> i32 {
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+        let _watched = watch(&child);
+        let status = child.wait().expect("own child");
+        status.code().unwrap_or_else(|| panic!("the runtime itself was ended: {status}"))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
