@@ -10,8 +10,8 @@ use std::path::Path;
 
 use drupe_protocol::{GuestConfig, MountSource};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat,
-    symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, major, makedev, minor, mknodat,
+    openat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
@@ -87,6 +87,11 @@ pub(crate) fn make(root: BorrowedFd<'_>, config: &GuestConfig, nodes: Nodes) -> 
 pub(crate) struct Nodes(pub(crate) Vec<OwnedFd>);
 
 impl Nodes {
+    /// How many there are for a configuration.
+    pub(crate) fn count(config: &GuestConfig) -> usize {
+        wanted(config).filter(|device| device.bound).count()
+    }
+
     /// Makes them on a tmpfs that lies on `stage` meanwhile. Needs the guest's own rights.
     pub(crate) fn make(config: &GuestConfig, stage: &Path) -> Result<Self> {
         let bound: Vec<Device> = wanted(config).filter(|device| device.bound).collect();
@@ -189,7 +194,10 @@ fn make_node(parent: BorrowedFd<'_>, name: &OsStr, device: &Device) -> Result<()
             made.named(&device.field, &what)?;
             let owner = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
             chownat(parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
-                .named(&device.field, format_args!("{:?}: owner {:?}", device.path, device.owner))
+                .named(&device.field, format_args!("{:?}: owner {:?}", device.path, device.owner))?;
+            // Whatever the umask is.
+            chmodat(parent, name, mode, AtFlags::empty())
+                .named(&device.field, format_args!("{:?}: mode {:o}", device.path, device.mode))
         }
     }
 }

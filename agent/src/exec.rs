@@ -20,7 +20,7 @@ use crate::report::Report;
 use crate::streams::Ends;
 use crate::task::Task;
 use crate::terminal::Terminal;
-use crate::{Places, cgroup, clock, scheduling, spawn, streams, sys};
+use crate::{Places, cgroup, clock, rlimits, scheduling, spawn, streams, sys, user_namespace};
 
 /// The container that an exec is for.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ fn birth(home: Home<'_>, places: &Places) -> Result<Option<sys::Process>> {
 
 /// The child's life: joins the container, reports, executes the program.
 fn run(home: Home<'_>, process: &Process, ends: &Ends, report: BorrowedFd<'_>, asked_us: u64) -> ! {
-    let joined = join(home, process);
+    let joined = join(home, process, ends);
     let Ok(report) = sys::keep_only(ends.standard(), &ends.others(), report) else { sys::exit(1) };
     let mut report = Report::new(report, home.id);
     let failure = match joined.and_then(|()| become_process(process)) {
@@ -83,11 +83,15 @@ fn become_process(process: &Process) -> Result<(Program, Option<OwnedFd>)> {
     Ok((process::become_process(process)?, terminal))
 }
 
-fn join(home: Home<'_>, process: &Process) -> Result<()> {
+fn join(home: Home<'_>, process: &Process, ends: &Ends) -> Result<()> {
     setsid().named("process", "new session")?;
     let score = process.oom_score_adj.unwrap_or(0);
     fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
     scheduling::set_priorities(process, None)?;
+    if let Some(user) = &home.namespaces.user {
+        rlimits::raise(&process.rlimits, None)?;
+        user_namespace::give_streams(user, process, ends);
+    }
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
@@ -97,5 +101,6 @@ fn join(home: Home<'_>, process: &Process) -> Result<()> {
     namespaces.set(ThreadNameSpaceType::TIME, home.namespaces.time.is_some());
     // The root and the working directory become the container's with its mount namespace.
     move_into_thread_name_spaces(home.main.pidfd.as_fd(), namespaces)
-        .named("linux.namespaces", "namespaces of the container")
+        .named("linux.namespaces", "namespaces of the container")?;
+    if home.namespaces.user.is_some() { user_namespace::become_root() } else { Ok(()) }
 }

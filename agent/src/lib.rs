@@ -41,14 +41,17 @@ mod root;
 mod scheduling;
 mod seccomp;
 mod setup;
+mod sources;
 mod spawn;
 mod stdio;
 mod streams;
 mod supervise;
 mod sys;
+mod sysctls;
 mod task;
 mod terminal;
 mod time_namespace;
+mod user_namespace;
 
 use std::path::PathBuf;
 

@@ -19,47 +19,85 @@ use crate::{copy_up, sys};
 
 pub(crate) const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 
-/// Makes one mount. Returns it when it must become read-only only after others were made below it.
-pub(crate) fn mount(root: BorrowedFd<'_>, shares: &Path, config: &MountConfig) -> Result<Option<OwnedFd>> {
+/// Makes one mount, of `given` if the agent has made that. Returns it when it must become read-only only after others
+/// were made below it.
+pub(crate) fn mount(
+    root: BorrowedFd<'_>,
+    shares: &Path,
+    config: &MountConfig,
+    given: Option<OwnedFd>,
+) -> Result<Option<OwnedFd>> {
+    let leaf = match &config.source {
+        MountSource::Share { file: true, .. } => Leaf::File,
+        _ => Leaf::Directory,
+    };
+    // A share that is missing leaves no mount point behind.
+    let early = match &config.source {
+        MountSource::Share { .. } if given.is_none() => Some(make(shares, config, None)?),
+        _ => given,
+    };
+    let (target, existed) = destination(root, config, leaf)?;
+    let fstype = fstype(config);
+    if matches!(fstype, Some("proc" | "sysfs")) {
+        // What the image calls /proc must be /proc, or the agent's promises about it are void.
+        resolve::open_plain(root, Path::new(&config.destination))
+            .named(field(config), format_args!("{:?}: not an ordinary directory", config.destination))?;
+    }
+    let tree = match early {
+        Some(tree) => tree,
+        None => make(shares, config, (existed && fstype == Some("tmpfs")).then(|| target.as_fd()))?,
+    };
+    if config.copy_up && existed {
+        copy_up::copy(target.as_fd(), tree.as_fd()).named(
+            format!("{}.options", config.field),
+            format_args!("\"tmpcopyup\": {:?}", config.destination),
+        )?;
+    }
+    attach(tree.as_fd(), target.as_fd()).named(field(config), quoted(config))?;
+    change(config, &tree)?;
+    Ok(is_late(config).then_some(tree))
+}
+
+/// Makes a mount that lies nowhere yet, with its attributes. A tmpfs over a directory takes its mode.
+pub(crate) fn make(shares: &Path, config: &MountConfig, over: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let options = format!("{}.options", config.field);
     if config.flags & libc::MS_REMOUNT != 0 {
-        return Err(setup(format!("{}.options", config.field), "\"remount\": not supported"));
+        return Err(setup(options, "\"remount\": not supported"));
     }
     let attributes = attributes(config.flags);
-    let (tree, late) = match &config.source {
-        MountSource::Share { name, file } => {
+    match &config.source {
+        MountSource::Share { name, .. } => {
             let tree = share(shares, name, config)?;
-            let target = destination(root, config, if *file { Leaf::File } else { Leaf::Directory })?.0;
             set(tree.as_fd(), config.flags & libc::MS_REC != 0, attributes)
-                .named(format!("{}.options", config.field), format_args!("{:?}", config.destination))?;
-            attach(tree.as_fd(), target.as_fd()).named(field(config), quoted(config))?;
-            (tree, false)
+                .named(options, format_args!("{:?}", config.destination))?;
+            Ok(tree)
         }
-        MountSource::Filesystem { fstype, source, data } => {
-            let fstype = if fstype == "cgroup" { "cgroup2" } else { fstype };
-            let (target, existed) = destination(root, config, Leaf::Directory)?;
-            if matches!(fstype, "proc" | "sysfs") {
-                // What the image calls /proc must be /proc, or the agent's promises about it are void.
-                resolve::open_plain(root, Path::new(&config.destination)).named(
-                    field(config),
-                    format_args!("{:?}: not an ordinary directory", config.destination),
-                )?;
-            }
-            let mode = if fstype == "tmpfs" && existed { tmpfs_mode(target.as_fd()) } else { None };
-            let late = attributes & RDONLY != 0 && (fstype == "tmpfs" || is_dev(&config.destination));
-            let now = if late { attributes & !RDONLY } else { attributes };
+        MountSource::Filesystem { source, data, .. } => {
+            let mode = over.and_then(tmpfs_mode);
+            let now = if is_late(config) { attributes & !RDONLY } else { attributes };
             let options = mode.iter().map(String::as_str).chain(data.split(',')).filter(|o| !o.is_empty());
-            let tree = filesystem(fstype, source, options, config.flags, now)
-                .map_err(|(what, text)| setup(format!("{}.{what}", config.field), text))?;
-            if config.copy_up && existed {
-                copy_up::copy(target.as_fd(), tree.as_fd()).named(
-                    format!("{}.options", config.field),
-                    format_args!("\"tmpcopyup\": {:?}", config.destination),
-                )?;
-            }
-            attach(tree.as_fd(), target.as_fd()).named(field(config), quoted(config))?;
-            (tree, late)
+            filesystem(fstype(config).unwrap_or_default(), source, options, config.flags, now)
+                .map_err(|(what, text)| setup(format!("{}.{what}", config.field), text))
         }
-    };
+    }
+}
+
+fn fstype(config: &MountConfig) -> Option<&str> {
+    match &config.source {
+        MountSource::Share { .. } => None,
+        MountSource::Filesystem { fstype, .. } if fstype == "cgroup" => Some("cgroup2"),
+        MountSource::Filesystem { fstype, .. } => Some(fstype),
+    }
+}
+
+/// Whether it becomes read-only after others were made below it.
+fn is_late(config: &MountConfig) -> bool {
+    let fills = |fstype| fstype == "tmpfs" || is_dev(&config.destination);
+    config.flags & libc::MS_RDONLY != 0 && fstype(config).is_some_and(fills)
+}
+
+/// What is changed once the mount is in its place.
+fn change(config: &MountConfig, tree: &OwnedFd) -> Result<()> {
     let options = format!("{}.options", config.field);
     if config.recursive != RecursiveAttributes::default() {
         let RecursiveAttributes { set, clear } = config.recursive;
@@ -70,7 +108,7 @@ pub(crate) fn mount(root: BorrowedFd<'_>, shares: &Path, config: &MountConfig) -
         propagate(tree.as_fd(), *flags)
             .named(&options, format_args!("{:?}: propagation", config.destination))?;
     }
-    Ok(late.then_some(tree))
+    Ok(())
 }
 
 /// Sets the propagation of a mount: `MS_SHARED` and its like, perhaps with `MS_REC`.

@@ -3,15 +3,18 @@
 //! The connection is a socket of its own. Over it the child says `Ready` or `Failed` in messages of the protocol,
 //! waits for `Start`, and is gone from it by exec, which closes it.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{Failure, GuestMessage, HostMessage};
-
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 use crate::{clock, sys};
 
@@ -25,6 +28,21 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(stream: OwnedFd, container: &str) -> Self {
         Self { stream: stream.into(), container: container.to_owned() }
+    }
+
+    /// Waits for the agent's descriptors, each in a message of its own.
+    ///
+    /// Ends this process when the agent is gone.
+    pub(crate) fn descriptors(&mut self, count: usize) -> Vec<OwnedFd> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            match receive_descriptor(&self.stream) {
+                Ok(Some(fd)) => received.push(fd),
+                Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => sys::exit(1),
+            }
+        }
+        received
     }
 
     /// Says that one exec is missing, hands the terminal over, and waits for the start; returns the state that comes
@@ -71,4 +89,31 @@ impl Report {
         let sent = sendmsg(&self.stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?;
         self.stream.write_all(frame.get(sent..).unwrap_or_default())
     }
+}
+
+/// Sends descriptors to a child that waits for them.
+pub(crate) fn send_descriptors<'a>(
+    report: &UnixStream,
+    fds: impl Iterator<Item = BorrowedFd<'a>>,
+) -> io::Result<()> {
+    for fd in fds {
+        let rights = [fd];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&rights));
+        sendmsg(report, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    }
+    Ok(())
+}
+
+fn receive_descriptor(stream: &UnixStream) -> Result<Option<OwnedFd>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(received)
 }

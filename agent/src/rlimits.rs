@@ -1,7 +1,7 @@
 //! `process.rlimits`.
 
 use drupe_protocol::Rlimit;
-use rustix::process::{Resource, setrlimit};
+use rustix::process::{Pid, Resource, getrlimit, prlimit, setrlimit};
 
 use crate::failure::{Named, Result, setup};
 
@@ -29,6 +29,21 @@ pub(crate) fn apply(limits: &[Rlimit]) -> Result<()> {
     for (index, limit) in limits.iter().enumerate() {
         let new = rustix::process::Rlimit { current: finite(limit.soft), maximum: finite(limit.hard) };
         setrlimit(resource(index, limit)?, new).named(field(index), describe(limit))?;
+    }
+    Ok(())
+}
+
+/// Raises the hard limits of a child, or of this process, as far as [`apply`] will need it in a user namespace.
+pub(crate) fn raise(limits: &[Rlimit], process: Option<Pid>) -> Result<()> {
+    for (index, limit) in limits.iter().enumerate() {
+        let resource = resource(index, limit)?;
+        // It is a copy of this process.
+        let mut new = getrlimit(resource);
+        let higher = new.maximum.is_some_and(|now| finite(limit.hard).is_none_or(|wanted| wanted > now));
+        if higher {
+            new.maximum = finite(limit.hard);
+            prlimit(process, resource, new).named(field(index), describe(limit))?;
+        }
     }
     Ok(())
 }

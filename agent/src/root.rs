@@ -17,22 +17,28 @@ use crate::Places;
 use crate::devices::Nodes;
 use crate::failure::{Named, Result, setup};
 use crate::resolve::{self, Leaf};
+use crate::sources::Sources;
 use crate::terminal::Terminal;
 use crate::{devices, masks, mounts};
 
 /// Builds the container's file tree and returns its root, and the terminal of its process, if it has one.
 ///
-/// Nothing of it is seen outside this mount namespace.
-pub(crate) fn assemble(config: &GuestConfig, places: &Places) -> Result<(OwnedFd, Option<Terminal>)> {
+/// Nothing of it is seen outside this mount namespace. In a user namespace `sources` are what the agent has made.
+pub(crate) fn assemble(
+    config: &GuestConfig,
+    places: &Places,
+    mut sources: Option<Sources>,
+) -> Result<(OwnedFd, Option<Terminal>)> {
     make_private().named("root", "mount propagation")?;
-    let nodes = Nodes::make(config, &places.stage)?;
-    let root = attach_root(config, places)?;
+    let nodes = if sources.is_none() { Nodes::make(config, &places.stage)? } else { Nodes::default() };
+    let root = attach_root(config, places, sources.as_mut().map(Sources::take).transpose()?)?;
     let mut late = Vec::new();
     devices::mount_default(root.as_fd(), config)?;
     for mount in &config.mounts {
-        late.extend(mounts::mount(root.as_fd(), &places.shares, mount)?);
+        let given = sources.as_mut().map(|sources| sources.take_for(&mount.source)).transpose()?;
+        late.extend(mounts::mount(root.as_fd(), &places.shares, mount, given.flatten())?);
     }
-    devices::make(root.as_fd(), config, nodes)?;
+    devices::make(root.as_fd(), config, sources.map_or(nodes, Sources::into_nodes))?;
     let terminal = Terminal::for_process(root.as_fd(), &config.process)?;
     if let Some(terminal) = &terminal {
         terminal.bind_console(root.as_fd())?;
@@ -63,11 +69,14 @@ pub(crate) fn make_private() -> Result<(), Errno> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
-fn attach_root(config: &GuestConfig, places: &Places) -> Result<OwnedFd> {
+fn attach_root(config: &GuestConfig, places: &Places, given: Option<OwnedFd>) -> Result<OwnedFd> {
     let what = || format!("share {:?}", config.root.share);
     let stage = openat(CWD, &places.stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .named("root.path", format_args!("{:?}", places.stage))?;
-    let share = mounts::open_share(&places.shares, &config.root.share, true).named("root.path", what())?;
+    let share = match given {
+        Some(share) => share,
+        None => mounts::open_share(&places.shares, &config.root.share, true).named("root.path", what())?,
+    };
     mounts::attach(share.as_fd(), stage.as_fd()).named("root.path", what())?;
     if config.root.readonly && lacks_mount_point(share.as_fd(), config) {
         return overlay(share.as_fd(), places);

@@ -3,19 +3,23 @@
 //! Runs in a child that shares nothing with the agent but one socket, its [`Report`].
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use drupe_protocol::GuestConfig;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{setsid, umask};
 use rustix::system::{setdomainname, sethostname};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::failure::{Named, Result, setup};
 use crate::process::{self, Program};
 use crate::report::Report;
+use crate::sources::Sources;
 use crate::streams::Ends;
-use crate::{Places, capabilities, clock, hooks, mounts, root, scheduling, sys, time_namespace};
+use crate::sysctls::{self, Part};
+use crate::{
+    Places, capabilities, clock, hooks, mounts, root, scheduling, sys, time_namespace, user_namespace,
+};
 
 /// A child that is to become a container's process.
 #[derive(Clone, Copy, Debug)]
@@ -27,17 +31,21 @@ pub(crate) struct Child<'a> {
     pub(crate) report: BorrowedFd<'a>,
     /// When the configuration had arrived.
     pub(crate) configured_us: u64,
+    /// The process whose user namespace it joins, when it was not born in it.
+    pub(crate) init: Option<BorrowedFd<'a>>,
 }
 
 impl Child<'_> {
     /// The child's life: prepares the container, reports, waits for the start, executes the program.
     pub(crate) fn run(self) -> ! {
         time_namespace::correct_clock(self.config.namespaces.time.as_ref());
+        let joined = self.init.map_or(Ok(()), join_user_namespace);
         let Ok(report) = sys::keep_only(self.ends.standard(), &self.ends.others(), self.report) else {
             sys::exit(1)
         };
         let mut report = Report::new(report, &self.config.id);
-        let failure = match prepare(self.config, self.places) {
+        let prepared = joined.and_then(|()| prepare(self.config, self.places, &mut report));
+        let failure = match prepared {
             Ok(Prepared { program, mounted_us, terminal }) => {
                 let state = report.ready(self.configured_us, mounted_us, terminal);
                 match hooks::run(&self.config.start_hooks, &state, program.filter()) {
@@ -55,8 +63,9 @@ impl Child<'_> {
 ///
 /// The workload can see it. It therefore keeps no descriptor, capability, or view of the agent's files; closing
 /// the descriptors tells the agent that this is done.
-pub(crate) fn run_init(places: &Places) -> ! {
-    if isolate_init(places).is_err() || sys::close_from(0).is_err() {
+pub(crate) fn run_init(places: &Places, in_user_namespace: bool) -> ! {
+    let ready = if in_user_namespace { user_namespace::become_root() } else { Ok(()) };
+    if ready.and_then(|()| isolate_init(places)).is_err() || sys::close_from(0).is_err() {
         sys::exit(1);
     }
     sys::ignore_children();
@@ -87,16 +96,34 @@ struct Prepared {
     terminal: Option<OwnedFd>,
 }
 
-fn prepare(config: &GuestConfig, places: &Places) -> Result<Prepared> {
+/// Joins the user namespace of a process, and makes namespaces that belong to it.
+fn join_user_namespace(init: BorrowedFd<'_>) -> Result<()> {
+    const FIELD: &str = "linux.namespaces";
+    move_into_thread_name_spaces(init, ThreadNameSpaceType::USER).named(FIELD, "user: enter")?;
+    sys::unshare_namespaces().named(FIELD, "unshare")
+}
+
+fn prepare(config: &GuestConfig, places: &Places, report: &mut Report) -> Result<Prepared> {
+    let sources = if config.namespaces.user.is_some() {
+        // They come when the mappings are written.
+        let sources = Sources::received(report.descriptors(Sources::count(config)));
+        user_namespace::become_root()?;
+        Some(sources)
+    } else {
+        None
+    };
+    let in_user_namespace = sources.is_some();
     setsid().named("process", "new session")?;
     umask(Mode::empty());
     sys::unshare_cgroup().named("linux.namespaces", "cgroup")?;
     name_host(config)?;
-    write_sysctls(config)?;
-    // Without a value of its own the process must not have the agent's, which is never killed.
-    let score = config.process.oom_score_adj.unwrap_or(0);
-    fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
-    let (new_root, terminal) = root::assemble(config, places)?;
+    sysctls::write(config, if in_user_namespace { Part::Container } else { Part::All })?;
+    if !in_user_namespace {
+        // Without a value of its own the process must not have the agent's, which is never killed.
+        let score = config.process.oom_score_adj.unwrap_or(0);
+        fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
+    }
+    let (new_root, terminal) = root::assemble(config, places, sources)?;
     let mounted_us = clock::now_us();
     root::enter(&new_root)
         .named("root.path", format_args!("share {:?}: cannot become /", config.root.share))?;
@@ -106,7 +133,9 @@ fn prepare(config: &GuestConfig, places: &Places) -> Result<Prepared> {
             .named("linux.rootfsPropagation", format_args!("{flags:#x}"))?;
     }
     drop(new_root);
-    scheduling::set_priorities(&config.process, None)?;
+    if !in_user_namespace {
+        scheduling::set_priorities(&config.process, None)?;
+    }
     let terminal = terminal.map(|terminal| terminal.take(config.process.user.uid)).transpose()?;
     Ok(Prepared { program: process::become_process(&config.process)?, mounted_us, terminal })
 }
@@ -119,49 +148,4 @@ fn name_host(config: &GuestConfig) -> Result<()> {
         setdomainname(name.as_bytes()).named("domainname", format_args!("{name:?}"))?;
     }
     Ok(())
-}
-
-/// The kernel resolves these files by the namespaces of the writer, so the agent's /proc does, and is trusted.
-fn write_sysctls(config: &GuestConfig) -> Result<()> {
-    for (key, value) in &config.sysctl {
-        let path = sysctl_path(key);
-        if path.split('/').any(|name| name.is_empty() || name == "..") {
-            return Err(setup(format!("linux.sysctl[{key:?}]"), format_args!("{key:?}: not a name")));
-        }
-        fs::OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/sys/{path}"))
-            .and_then(|mut file| file.write_all(value.as_bytes()))
-            .named(format!("linux.sysctl[{key:?}]"), format_args!("{value:?}"))?;
-    }
-    Ok(())
-}
-
-/// As in sysctl.d(5): the separator that comes first separates, the other one is swapped for it.
-fn sysctl_path(key: &str) -> String {
-    if key.find(['.', '/']).is_some_and(|at| key.get(at..).is_some_and(|rest| rest.starts_with('/'))) {
-        return key.to_owned();
-    }
-    let swap = |letter| match letter {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    };
-    key.chars().map(swap).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sysctl_names() {
-        for (key, path) in [
-            ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
-            ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
-            ("net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"),
-        ] {
-            assert_eq!(sysctl_path(key), path);
-        }
-    }
 }

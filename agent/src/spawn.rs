@@ -1,20 +1,22 @@
 //! Makes the processes of a container, with their streams, in their cgroup and namespaces.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use drupe_protocol::{GuestConfig, IdMode};
+use drupe_protocol::{GuestConfig, IdMode, UserNamespace};
 use rustix::process::{PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::dial::Dial;
 use crate::failure::{self, Named, Result};
 use crate::setup::{self, Child};
+use crate::sources::Sources;
 use crate::sys::Process;
+use crate::sysctls::{self, Part};
 use crate::task::Task;
-use crate::{Places, cgroup, confinement, mounts, streams, sys, time_namespace};
+use crate::{Places, cgroup, confinement, mounts, report, streams, sys, time_namespace, user_namespace};
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -41,10 +43,8 @@ pub(crate) fn spawn(
     let (ours, theirs) = UnixStream::pair().named("process", "report socket")?;
     let cgroup = cgroup::create(&places.cgroup, &config.id)
         .named("linux.cgroupsPath", format_args!("cgroup of {:?}", config.id))?;
-    let child = Child { config, places, ends: &ends, report: theirs.as_fd(), configured_us };
-    let prepared = confinement::confine(config, &places.cgroup, &cgroup);
-    let offsets = config.namespaces.time.as_ref();
-    match prepared.and_then(|()| time_namespace::with_offsets(offsets, || processes(&child, &cgroup))) {
+    let child = Child { config, places, ends: &ends, report: theirs.as_fd(), configured_us, init: None };
+    match prepare_and_clone(&child, &cgroup, &ours) {
         Ok((main, init)) => Ok(Spawned { main: Task::new(main, ours.into(), streams), init }),
         Err(failure) => {
             cgroup::remove(&places.cgroup, &config.id);
@@ -53,22 +53,55 @@ pub(crate) fn spawn(
     }
 }
 
+fn prepare_and_clone(
+    child: &Child<'_>,
+    cgroup: &OwnedFd,
+    report: &UnixStream,
+) -> Result<(Process, Option<Process>)> {
+    let Child { config, places, .. } = child;
+    confinement::confine(config, &places.cgroup, cgroup)?;
+    let (user, time) = (config.namespaces.user.as_ref(), config.namespaces.time.as_ref());
+    let sources = match user {
+        Some(user) => {
+            user_namespace::open_ports()?;
+            sysctls::write(config, Part::Guest)?;
+            user_namespace::give_streams(user, &config.process, child.ends);
+            Some(Sources::make(config, places)?)
+        }
+        None => None,
+    };
+    let (main, init) = time_namespace::with_offsets(time, || processes(child, cgroup))?;
+    let Some((user, sources)) = user.zip(sources) else { return Ok((main, init)) };
+    let first = init.as_ref().unwrap_or(&main);
+    let mapped = if init.is_none() { user_namespace::map(user, first.pid) } else { Ok(()) };
+    if let Err(failure) = mapped.and_then(|()| user_namespace::grant(&config.process, main.pid)) {
+        // The first process of a namespace does not end before all others of it are reaped.
+        [&main].into_iter().chain(&init).for_each(end);
+        return Err(failure);
+    }
+    // A child that is gone says so by its end.
+    let _ = report::send_descriptors(report, sources.descriptors());
+    Ok((main, init))
+}
+
 fn processes(child: &Child<'_>, cgroup: &OwnedFd) -> Result<(Process, Option<Process>)> {
+    let user = child.config.namespaces.user.as_ref();
     match child.config.namespaces.pid {
         IdMode::Init => {
-            let main = sys::clone_process(NAMESPACES | libc::CLONE_NEWPID, Some(cgroup.as_fd()))
-                .named("process", "clone")?;
+            let namespaces = NAMESPACES | libc::CLONE_NEWPID | user.map_or(0, |_| libc::CLONE_NEWUSER);
+            let main = sys::clone_process(namespaces, Some(cgroup.as_fd())).named("process", "clone")?;
             let Some(main) = main else { child.run() };
             Ok((main, None))
         }
         IdMode::BehindInit => {
-            let init = spawn_init(child.places, cgroup)?;
-            let main = match clone_in_namespace_of(&init, NAMESPACES, cgroup) {
+            let init = spawn_init(child.places, cgroup, user)?;
+            // In a user namespace the child makes its own, once it has joined that.
+            let namespaces = if user.is_some() { 0 } else { NAMESPACES };
+            let main = match clone_in_namespace_of(&init, namespaces, cgroup) {
                 Ok(Some(main)) => main,
-                Ok(None) => child.run(),
+                Ok(None) => Child { init: user.map(|_| init.pidfd.as_fd()), ..*child }.run(),
                 Err(error) => {
-                    sys::kill(&init);
-                    let _ = waitpid(Some(init.pid), WaitOptions::empty());
+                    end(&init);
                     return Err(error).named("process", "clone");
                 }
             };
@@ -78,15 +111,34 @@ fn processes(child: &Child<'_>, cgroup: &OwnedFd) -> Result<(Process, Option<Pro
 }
 
 /// Makes the small init, and waits until it has let go of everything that is the agent's.
-fn spawn_init(places: &Places, cgroup: &OwnedFd) -> Result<Process> {
+fn spawn_init(places: &Places, cgroup: &OwnedFd, user: Option<&UserNamespace>) -> Result<Process> {
     const FIELD: &str = "linux.namespaces";
-    let (mut ours, theirs) = UnixStream::pair().named(FIELD, "pid")?;
-    let init = sys::clone_process(libc::CLONE_NEWNS | libc::CLONE_NEWPID, Some(cgroup.as_fd()))
-        .named(FIELD, "pid: clone")?;
-    let Some(init) = init else { setup::run_init(places) };
+    let (mut ours, mut theirs) = UnixStream::pair().named(FIELD, "pid")?;
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | user.map_or(0, |_| libc::CLONE_NEWUSER);
+    let init = sys::clone_process(namespaces, Some(cgroup.as_fd())).named(FIELD, "pid: clone")?;
+    let Some(init) = init else {
+        drop(ours);
+        if user.is_some() && !matches!(theirs.read(&mut [0]), Ok(1)) {
+            sys::exit(1);
+        }
+        setup::run_init(places, user.is_some())
+    };
     drop(theirs);
+    if let Some(user) = user {
+        if let Err(failure) = user_namespace::map(user, init.pid) {
+            end(&init);
+            return Err(failure);
+        }
+        let _ = ours.write(&[1]);
+    }
     let _ = ours.read(&mut [0]);
     Ok(init)
+}
+
+/// Ends a child that has not become anybody's yet.
+fn end(child: &Process) {
+    sys::kill(child);
+    let _ = waitpid(Some(child.pid), WaitOptions::empty());
 }
 
 /// Makes a child of the agent in another process's pid namespace: as its parent the agent gets its exact status.

@@ -61,6 +61,13 @@ pub(crate) fn unshare_cgroup() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
 }
 
+/// Enters new namespaces that belong to the caller's user namespace: mount, ipc and uts.
+pub(crate) fn unshare_namespaces() -> io::Result<()> {
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    // SAFETY: takes an integer; the caller, a child with one thread, keeps its root and working directory.
+    check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
 /// Makes a new time namespace, into which the next children of the caller are born.
 pub(crate) fn unshare_time() -> io::Result<()> {
     // SAFETY: takes an integer; the caller itself stays where it is.

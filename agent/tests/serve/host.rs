@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -75,6 +75,8 @@ impl Host {
     /// Starts an agent with one share, `root`, that holds busybox.
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("drupe-agent").tempdir().unwrap();
+        // The root of a user namespace passes here too.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["shares", "stage", "ports"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
