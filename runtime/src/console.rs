@@ -33,28 +33,24 @@ pub(crate) enum ConsoleError {
 }
 
 /// Where a process's terminal is on the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConsolePlan<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConsolePlan {
     /// It has none.
     None,
     /// A pair, whose master is sent to this socket.
-    Socket(&'a Path),
+    Socket(PathBuf),
     /// The caller's own.
     Own,
 }
 
-impl<'a> ConsolePlan<'a> {
+impl ConsolePlan {
     /// Checks what is asked for against each other.
-    pub(crate) fn new(
-        terminal: bool,
-        detached: bool,
-        socket: Option<&'a Path>,
-    ) -> Result<Self, ConsoleError> {
+    pub(crate) fn new(terminal: bool, detached: bool, socket: Option<PathBuf>) -> Result<Self, ConsoleError> {
         match (terminal, socket) {
-            (false, Some(path)) => Err(ConsoleError::NoTerminal(path.into())),
+            (false, Some(path)) => Err(ConsoleError::NoTerminal(path)),
             (false, None) => Ok(Self::None),
             (true, Some(path)) if detached => Ok(Self::Socket(path)),
-            (true, Some(path)) => Err(ConsoleError::NotDetached(path.into())),
+            (true, Some(path)) => Err(ConsoleError::NotDetached(path)),
             (true, None) if detached => Err(ConsoleError::NoSocket),
             (true, None) => Ok(Self::Own),
         }
@@ -170,11 +166,11 @@ mod tests {
     #[test]
     fn a_terminal_and_the_socket_for_it_are_asked_for_together() {
         let socket = Path::new("/s");
-        let line = |terminal, detached, socket| {
-            ConsolePlan::new(terminal, detached, socket).map_err(|error| error.to_string())
+        let line = |terminal, detached, socket: Option<&Path>| {
+            ConsolePlan::new(terminal, detached, socket.map(Into::into)).map_err(|error| error.to_string())
         };
         assert_eq!(line(false, true, None), Ok(ConsolePlan::None));
-        assert_eq!(line(true, true, Some(socket)), Ok(ConsolePlan::Socket(socket)));
+        assert_eq!(line(true, true, Some(socket)), Ok(ConsolePlan::Socket(socket.into())));
         assert!(line(true, false, Some(socket)).unwrap_err().contains("--detach"));
         assert_eq!(line(true, false, None), Ok(ConsolePlan::Own));
         let error = line(true, true, None).unwrap_err();

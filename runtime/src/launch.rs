@@ -1,7 +1,7 @@
 //! From a plan and open files to a running monitor: in this process, or in one that stays behind.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -24,22 +24,29 @@ pub(crate) struct Launch {
     pub(crate) record: Record,
     pub(crate) entry: Rc<Entry>,
     pub(crate) files: Files,
+    pub(crate) streams: StreamFds,
     pub(crate) signals: Signals,
     pub(crate) debug: bool,
 }
 
 impl Launch {
     /// Runs the container to its end in this process, which was forked for it; the result is the exit status of the
-    /// process. `creator` is told when the container is created, or why it is not.
-    pub(crate) fn detached(self, mut reporter: Reporter, creator: Pid, stages: &mut Stages) -> u8 {
+    /// process. `creator` is told when the container is created, or why it is not. `slave` is the terminal that the
+    /// process is to be controlled by: its new sizes are announced then.
+    pub(crate) fn detached(
+        self,
+        mut reporter: Reporter,
+        creator: Pid,
+        slave: Option<&OwnedFd>,
+        stages: &mut Stages,
+    ) -> u8 {
         let debug = self.debug;
         let result = reporter.try_clone().map_err(MonitorError::Descriptors).and_then(|own| {
-            leave(creator)?;
-            let streams = StreamFds::inherited()?;
+            leave(creator, slave)?;
             let_go_of_streams()?;
             let console: Option<Box<dyn Write + Send>> =
                 if debug { Some(Box::<KernelLog>::default()) } else { None };
-            self.run(streams, console, Audience::Creator(own), false, stages)
+            self.run(console, Audience::Creator(own), false, stages)
         });
         if debug {
             log::debug!("start-up: {}", stages.to_string().trim_end().replace('\n', "; "));
@@ -76,12 +83,11 @@ impl Launch {
     ) -> Result<Ending, MonitorError> {
         let console: Option<Box<dyn Write + Send>> =
             if self.debug { Some(Box::new(io::stderr())) } else { None };
-        self.run(StreamFds::inherited()?, console, Audience::Others(Some(creating), pid_file), true, stages)
+        self.run(console, Audience::Others(Some(creating), pid_file), true, stages)
     }
 
     fn run(
         self,
-        streams: StreamFds,
         console: Option<Box<dyn Write + Send>>,
         audience: Audience,
         starts: bool,
@@ -93,7 +99,7 @@ impl Launch {
         let progress = Progress::begin(self.entry, self.record, limits, audience)?;
         let setting = Setting {
             signals: self.signals,
-            streams,
+            streams: self.streams,
             listener: Some(listener),
             lifecycle: Box::new(progress),
             starts,
@@ -113,12 +119,15 @@ pub(crate) fn status(ending: Ending) -> u8 {
 
 /// Leaves the creator's session and directory, but not the creator itself: its end is this process's end too, until
 /// the container is created.
-fn leave(creator: Pid) -> io::Result<()> {
+fn leave(creator: Pid, slave: Option<&OwnedFd>) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(creator) {
         return Err(io::Error::other("the creator of the container has ended"));
     }
     rustix::process::setsid()?;
+    if let Some(slave) = slave {
+        rustix::process::ioctl_tiocsctty(slave)?;
+    }
     rustix::process::chdir("/")?;
     sys::close_inherited()
 }

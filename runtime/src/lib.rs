@@ -21,10 +21,10 @@ mod commands;
 mod console;
 mod container;
 mod control;
-#[allow(dead_code, reason = "LISTEN_FDS of create and run")]
 mod descriptors;
 pub mod device_program;
 mod files;
+mod handover;
 pub mod hooks;
 mod idmap;
 mod image;

@@ -15,7 +15,7 @@ use crate::container::Entry;
 use crate::monitor::{Report, Reports, Signals, report_channel};
 use crate::stage::Stages;
 use crate::sys::{self, Forked};
-use crate::{files, launch, pid_file};
+use crate::{files, handover, launch};
 
 #[derive(Debug, thiserror::Error)]
 enum CreateError {
@@ -34,7 +34,7 @@ fn how(signal: Option<&i32>) -> String {
 }
 
 pub(crate) fn create(global: &GlobalArgs, args: &CreateArgs, stages: &mut Stages) -> Result<u8, Failure> {
-    let preparation = Preparation::new(global, args, stages)?;
+    let preparation = Preparation::new(global, args, true, stages)?;
     let place = preparation.place(global, stages)?;
     detach(global, args, preparation, place, stages)?;
     Ok(0)
@@ -68,6 +68,9 @@ fn make(
     let machine = &args.machine;
     let files = files::open(&preparation.plan.host, machine.kernel.as_deref(), machine.initramfs.as_deref())?;
     stages.mark("files");
+    let Preparation { mut plan, record, handover, .. } = preparation;
+    let handed = handover.open()?;
+    handed.set_size(&mut plan.guest.process);
     let Place { entry, creating, mut signals } = place;
     let (reporter, reports) = report_channel().map_err(CreateError::Monitor)?;
     let creator = rustix::process::getpid();
@@ -76,21 +79,21 @@ fn make(
             // The creator's to hold.
             drop((creating, reports));
             let launch = launch::Launch {
-                plan: preparation.plan,
-                record: preparation.record,
+                plan,
+                record,
                 entry,
                 files,
+                streams: handed.streams,
                 signals,
                 debug: global.debug,
             };
-            std::process::exit(i32::from(launch.detached(reporter, creator, stages)))
+            let status = launch.detached(reporter, creator, handed.slave.as_ref(), stages);
+            std::process::exit(i32::from(status))
         }
         Forked::Parent(monitor) => {
-            drop(reporter);
-            let made = wait(monitor, reports, &mut signals).and_then(|()| match &args.handover.pid_file {
-                Some(path) => Ok(pid_file::write(path, monitor.as_raw_pid().unsigned_abs())?),
-                None => Ok(()),
-            });
+            drop((reporter, handed));
+            let made = wait(monitor, reports, &mut signals)
+                .and_then(|()| Ok(handover::announce(&args.handover, monitor)?));
             if made.is_err() {
                 let _ = rustix::process::kill_process(monitor, Signal::KILL);
                 let _ = rustix::process::waitpid(Some(monitor), WaitOptions::empty());

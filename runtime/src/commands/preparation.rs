@@ -9,6 +9,7 @@ use crate::cli::{CreateArgs, GlobalArgs, Rootless};
 use crate::container::lock::Held;
 use crate::container::{ContainerId, Entry, Record, Store, Verb};
 use crate::files;
+use crate::handover::Handover;
 use crate::monitor::Signals;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
@@ -20,6 +21,7 @@ pub(super) struct Preparation {
     pub(super) id: ContainerId,
     pub(super) plan: Plan,
     pub(super) record: Record,
+    pub(super) handover: Handover,
 }
 
 /// A container whose directory is made.
@@ -39,7 +41,13 @@ struct PlanError(#[from] FieldError);
 struct SignalsError(#[from] std::io::Error);
 
 impl Preparation {
-    pub(super) fn new(global: &GlobalArgs, args: &CreateArgs, stages: &mut Stages) -> Result<Self, Failure> {
+    /// `detached`: the caller does not wait for the container's end.
+    pub(super) fn new(
+        global: &GlobalArgs,
+        args: &CreateArgs,
+        detached: bool,
+        stages: &mut Stages,
+    ) -> Result<Self, Failure> {
         files::reserve_fds();
         let id = find::id(&args.id)?;
         // Before anything that the container of this id is in the way of, such as its cgroup.
@@ -47,10 +55,12 @@ impl Preparation {
         let settings = Settings::load()?;
         let bundle = Bundle::load(&args.bundle)?;
         stages.mark("parse");
-        let plan = plan::plan(&bundle, &id, &settings, global.debug).map_err(PlanError)?;
+        let mut plan = plan::plan(&bundle, &id, &settings, global.debug).map_err(PlanError)?;
         for warning in &plan.warnings {
             log::warn!("{warning}");
         }
+        let handover = Handover::new(&args.handover, &plan.guest.process, detached, true)?;
+        plan.guest.process.env.extend(handover.environment());
         stages.mark("plan");
         let cgroup = HostCgroup::plan(&Request {
             path: plan.host.cgroups_path.as_deref().unwrap_or_default(),
@@ -63,7 +73,7 @@ impl Preparation {
             }),
         })?;
         let record = Record::new(&id, &bundle, cgroup, plan.host.hooks.clone());
-        Ok(Self { id, plan, record })
+        Ok(Self { id, plan, record, handover })
     }
 
     /// Makes the container's directory.

@@ -7,17 +7,19 @@ use super::find::Refused;
 use super::preparation::{Place, Preparation};
 use super::{Failure, create, removal, start};
 use crate::cgroup::Origin;
-use crate::cli::{GlobalArgs, RunArgs};
-use crate::container::Container;
+use crate::cli::{CreateArgs, GlobalArgs, RunArgs};
+use crate::container::lock::Held;
 use crate::container::status::Refusal;
+use crate::container::{Container, Entry};
 use crate::files;
+use crate::handover::{self, Handed};
 use crate::launch::{self, Launch};
-use crate::monitor::MonitorError;
+use crate::monitor::{Ending, MonitorError, Signals};
 use crate::stage::Stages;
 
 /// Runs a container; the result is its exit status, or 0 when it is left alone once it runs.
 pub(crate) fn run(global: &GlobalArgs, args: &RunArgs, stages: &mut Stages) -> Result<u8, Failure> {
-    let preparation = Preparation::new(global, &args.create, stages)?;
+    let preparation = Preparation::new(global, &args.create, args.detach, stages)?;
     let place = preparation.place(global, stages)?;
     if args.detach {
         detached(global, args, preparation, place, stages)
@@ -57,21 +59,7 @@ fn foreground(
     let id = preparation.id.clone();
     let origin = Origin::of_process()?;
     let Place { entry, creating, signals } = place;
-    let machine = &args.create.machine;
-    let ended = files::open(&preparation.plan.host, machine.kernel.as_deref(), machine.initramfs.as_deref())
-        .map_err(Failure::from)
-        .and_then(|files| {
-            stages.mark("files");
-            let launch = Launch {
-                plan: preparation.plan,
-                record: preparation.record,
-                entry: Rc::clone(&entry),
-                files,
-                signals,
-                debug: global.debug,
-            };
-            launch.foreground(creating, args.create.handover.pid_file.clone(), stages).map_err(failure)
-        });
+    let ended = attend(global, args, preparation, &entry, (creating, signals), stages);
     // A process cannot remove the cgroup that it is in.
     origin.restore(std::process::id());
     if !args.keep || ended.is_err() {
@@ -83,6 +71,30 @@ fn foreground(
         let _ = write!(std::io::stderr(), "drupe: start-up of {id}\n{stages}");
     }
     ended.map(launch::status)
+}
+
+/// Runs it to its end. The caller's terminal is as before afterwards.
+fn attend(
+    global: &GlobalArgs,
+    args: &RunArgs,
+    preparation: Preparation,
+    entry: &Rc<Entry>,
+    (creating, signals): (Held, Signals),
+    stages: &mut Stages,
+) -> Result<Ending, Failure> {
+    let CreateArgs { machine, handover: handover_args, .. } = &args.create;
+    let Preparation { mut plan, record, handover, .. } = preparation;
+    let files = files::open(&plan.host, machine.kernel.as_deref(), machine.initramfs.as_deref())?;
+    stages.mark("files");
+    let handed = handover.open()?;
+    handed.set_size(&mut plan.guest.process);
+    handover::announce_pidfd(handover_args, rustix::process::getpid())?;
+    let Handed { streams, own, .. } = handed;
+    let entry = Rc::clone(entry);
+    let launch = Launch { plan, record, entry, files, streams, signals, debug: global.debug };
+    let ended = launch.foreground(creating, handover_args.pid_file.clone(), stages).map_err(failure);
+    drop(own);
+    ended
 }
 
 fn failure(error: MonitorError) -> Failure {

@@ -7,10 +7,11 @@ use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::session::Session;
-use super::{ExecError, FAILED, Preparation, announce};
+use super::{ExecError, FAILED, Preparation};
 use crate::cli::ExecArgs;
 use crate::commands::Failure;
 use crate::console;
+use crate::handover;
 use crate::monitor::{Report, Reporter, Signals, report_channel};
 use crate::sys::{self, Forked};
 use crate::text;
@@ -37,7 +38,7 @@ pub(super) fn leave(args: &ExecArgs, preparation: Preparation) -> Result<u8, Fai
         Forked::Parent(keeper) => {
             drop((reporter, preparation));
             match reports.first().map_err(KeeperError::Process)? {
-                Some(Report::Ready) => announce(args, keeper).inspect_err(|_| {
+                Some(Report::Ready) => handover::announce(&args.handover, keeper).inspect_err(|_| {
                     // Its end is that of the process in the container.
                     let _ = rustix::process::kill_process(keeper, Signal::KILL);
                 })?,

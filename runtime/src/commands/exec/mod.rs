@@ -17,13 +17,12 @@ use drupe_protocol::Process;
 use super::{Failure, find};
 use crate::bundle::Config;
 use crate::cli::{ExecArgs, GlobalArgs};
-use crate::console::{self, ConsolePlan, RawTerminal};
+use crate::console::RawTerminal;
 use crate::container::{Container, Record, Verb};
 use crate::control::Client;
-use crate::descriptors::Passed;
-use crate::monitor::{Signals, StreamFds, TerminalFds};
+use crate::handover::{self, Handed, Handover};
+use crate::monitor::{Signals, StreamFds};
 use crate::plan::exec::{self as plan, ExecFlags, ExecRequest};
-use crate::{pid_file, pidfd};
 use session::Session;
 
 /// The exit status of an exec that drupe could not carry out, as with runc.
@@ -69,28 +68,11 @@ fn attempt(global: &GlobalArgs, args: &ExecArgs) -> Result<u8, Failure> {
     let container = find::existing(global, &args.id, verb)?;
     let Container { entry, record, .. } = container;
     let mut process = process(record?, &request)?;
-    let console =
-        ConsolePlan::new(process.terminal.is_some(), args.detach, args.handover.console_socket.as_deref())?;
-    let passed = Passed::preserved(args.handover.preserve_fds)?;
+    let handover = Handover::new(&args.handover, &process, args.detach, false)?;
     let client = Client::connect(&entry)?;
-    let mut own = None;
-    let (mut fds, slave) = match console {
-        ConsolePlan::None => (StreamFds::inherited()?, None),
-        ConsolePlan::Socket(path) => {
-            let size = process.terminal.and_then(|terminal| terminal.size);
-            let (fds, slave) = console_fds(path, size)?;
-            (fds, Some(slave))
-        }
-        ConsolePlan::Own => {
-            let terminal = RawTerminal::take()?;
-            if let Some(asked) = process.terminal.as_mut() {
-                asked.size = asked.size.or(terminal.size());
-            }
-            own = Some(terminal);
-            (StreamFds::inherited_terminal()?, None)
-        }
-    };
-    fds.others = passed.fds;
+    let handed = handover.open()?;
+    handed.set_size(&mut process);
+    let Handed { streams: fds, slave, own, .. } = handed;
     let preparation = Preparation { process, fds, slave, client };
     if args.detach { keeper::leave(args, preparation) } else { attend(args, preparation, own) }
 }
@@ -103,28 +85,8 @@ fn attend(args: &ExecArgs, preparation: Preparation, own: Option<RawTerminal>) -
     if let Some(status) = session.wait_for_start()? {
         return Ok(status);
     }
-    announce(args, rustix::process::getpid())?;
+    handover::announce(&args.handover, rustix::process::getpid())?;
     Ok(session.wait(&|| own.as_ref().and_then(RawTerminal::size)))
-}
-
-/// Tells the caller which process stands for the one in the guest.
-fn announce(args: &ExecArgs, witness: rustix::process::Pid) -> Result<(), Failure> {
-    if let Some(socket) = &args.handover.pidfd_socket {
-        pidfd::send(socket, witness)?;
-    }
-    if let Some(path) = &args.handover.pid_file {
-        pid_file::write(path, witness.as_raw_pid().unsigned_abs())?;
-    }
-    Ok(())
-}
-
-fn console_fds(
-    socket: &Path,
-    size: Option<drupe_protocol::WindowSize>,
-) -> Result<(StreamFds, OwnedFd), Failure> {
-    let slave = console::send_new(socket, size)?;
-    let terminal = TerminalFds { input: slave.try_clone()?, output: slave.try_clone()? };
-    Ok((StreamFds { terminal: Some(terminal), ..StreamFds::default() }, slave))
 }
 
 fn request(args: &ExecArgs) -> Result<ExecRequest, ExecError> {
