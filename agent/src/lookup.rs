@@ -39,9 +39,13 @@ pub(crate) fn program(name: &str, path: Option<&str>) -> Result<PathBuf> {
         Some(found) => of_kind(
             FailureKind::NotExecutable,
             FIELD,
-            format_args!("{name:?}: {} cannot be executed", found.display()),
+            format_args!("{name:?}: {}: permission denied", found.display()),
         ),
-        None => of_kind(FailureKind::NotFound, FIELD, format_args!("{name:?}: not found in PATH {path:?}")),
+        None => of_kind(
+            FailureKind::NotFound,
+            FIELD,
+            format_args!("{name:?}: executable file not found in $PATH ({path})"),
+        ),
     })
 }
 

@@ -13,7 +13,7 @@ use drupe_protocol::WindowSize;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
-use rustix::termios::{OptionalActions, OutputModes, Termios, Winsize};
+use rustix::termios::{OptionalActions, Termios, Winsize};
 
 /// Why there is no terminal.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +125,8 @@ impl RawTerminal {
         };
         let before = rustix::termios::tcgetattr(&fd).map_err(io::Error::from)?;
         let mut raw = before.clone();
+        // Output too: what the guest's terminal makes of a line feed is not done twice.
         raw.make_raw();
-        // Messages of ours still begin at the left margin; a line feed behind a carriage return changes nothing.
-        raw.output_modes |= before.output_modes & OutputModes::OPOST;
         rustix::termios::tcsetattr(&fd, OptionalActions::Now, &raw).map_err(io::Error::from)?;
         Ok(Self { fd, before })
     }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use drupe_protocol::Answer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::query::{self, QueryError};
 use super::{Failure, find};
@@ -24,6 +24,16 @@ enum EventsError {
     Interval(#[source] io::Error),
     #[error("waiting for the container's monitor")]
     Wait(#[source] io::Error),
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Stats>,
 }
 
 pub(crate) fn events(global: &GlobalArgs, args: &EventsArgs) -> Result<u8, Failure> {
@@ -49,7 +59,7 @@ pub(crate) fn events(global: &GlobalArgs, args: &EventsArgs) -> Result<u8, Failu
         };
         let count = stats::oom_kills(&files);
         if kills.is_some_and(|before| count > before) {
-            print(&json!({ "type": "oom", "id": args.id }))?;
+            print(&Event { kind: "oom", id: &args.id, data: None })?;
         }
         kills = Some(count);
         print(&stats_event(&args.id, &files))?;
@@ -75,10 +85,11 @@ fn statistics(container: &Container, client: &mut Client) -> Result<BTreeMap<Str
     }
 }
 
-fn stats_event(id: &str, files: &BTreeMap<String, String>) -> Value {
-    json!({ "type": "stats", "id": id, "data": Stats::new(files) })
+fn stats_event<'a>(id: &'a str, files: &BTreeMap<String, String>) -> Event<'a> {
+    Event { kind: "stats", id, data: Some(Stats::new(files)) }
 }
 
-fn print(event: &Value) -> Result<(), EventsError> {
-    writeln!(io::stdout(), "{event}").map_err(EventsError::Output)
+fn print(event: &Event<'_>) -> Result<(), EventsError> {
+    let line = serde_json::to_string(event).map_err(|error| EventsError::Output(error.into()))?;
+    writeln!(io::stdout(), "{line}").map_err(EventsError::Output)
 }

@@ -25,7 +25,7 @@ pub(crate) fn ps(global: &GlobalArgs, args: &PsArgs) -> Result<u8, Failure> {
         ListFormat::Table => process_table::render(&processes, &columns, SystemTime::now()),
         ListFormat::Json => {
             let pids: Vec<i32> = processes.iter().map(|process| process.container_pid).collect();
-            serde_json::to_string(&pids)?
+            serde_json::to_string(&pids)? + "\n"
         }
     };
     io::stdout().write_all(text.as_bytes()).map_err(OutputError)?;

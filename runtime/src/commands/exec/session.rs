@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use drupe_protocol::{Answer, Descriptor, Failure as GuestFailure, FailureKind, Process, WindowSize};
+use drupe_protocol::{Answer, Descriptor, Failure as GuestFailure, Process, WindowSize};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -123,14 +123,9 @@ impl Session {
     }
 }
 
-/// What the agent says, in words that callers of runc look for.
+/// What the agent says. The fields are those of the process, whether it came from a file or from flags.
 fn told(failure: &GuestFailure) -> String {
-    let what = match failure.kind {
-        FailureKind::NotFound => ": executable file not found in $PATH",
-        FailureKind::NotExecutable => ": permission denied",
-        FailureKind::Setup => "",
-    };
     let GuestFailure { field, message, .. } = failure;
     let field = field.strip_prefix("process.").unwrap_or(field);
-    printable(&format!("{field}: {message}{what}"))
+    printable(&format!("{field}: {message}"))
 }
