@@ -101,5 +101,6 @@ fn let_go_of_streams() -> io::Result<()> {
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
-    Ok(())
+    // Nor does it keep what else its caller had open.
+    sys::close_inherited()
 }
