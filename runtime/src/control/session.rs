@@ -71,6 +71,10 @@ impl Session {
 
     /// Sends a reply, now or when there is room.
     pub(crate) fn send(&mut self, reply: &Reply) -> Result<(), FrameError> {
+        // A client that does not read what it asks for is not waited for.
+        if self.unsent.len() > frame::MAX_FRAME {
+            return Err(FrameError::TooLarge(self.unsent.len()));
+        }
         self.unsent.extend_from_slice(&frame::encode(reply)?);
         self.flush();
         Ok(())

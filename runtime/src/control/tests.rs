@@ -96,6 +96,16 @@ fn a_monitor_that_is_gone_is_told_from_one_that_is_silent() {
 }
 
 #[test]
+fn replies_do_not_pile_up_for_a_client_that_does_not_read() {
+    let (_client, server) = UnixStream::pair().unwrap();
+    server.set_nonblocking(true).unwrap();
+    let mut session = Session::new(server);
+    let reply = Reply::failed("x".repeat(1 << 20));
+    let sent = (0..100).take_while(|_| session.send(&reply).is_ok()).count();
+    assert!((4..20).contains(&sent), "{sent}");
+}
+
+#[test]
 fn a_client_that_speaks_another_language_is_dropped() {
     let (client, server) = UnixStream::pair().unwrap();
     server.set_nonblocking(true).unwrap();
