@@ -192,12 +192,16 @@ fn many_beside_each_other() {
     let mut host = Host::new();
     sleeper(&mut host);
     for n in 0..MOST {
-        let text = format!("trap 'exit {n}' TERM; while :; do sleep 0.05; done");
+        let text = format!("trap 'exit {n}' TERM; echo >/tmp/up{n}; sleep 1000 & wait");
         host.exec_start("c1", n, shell(&text)).unwrap();
     }
     let failure = host.exec("c1", MOST, shell("true")).unwrap_err();
     assert_eq!(failure.message, "\"c1\": 64 execs at once are the most");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    for n in 0..MOST {
+        while !host.share("root").join(format!("tmp/up{n}")).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
     for n in (0..MOST).rev() {
         host.signal("c1", SignalTarget::Exec(n), 15);
         assert_eq!(host.exec_exited("c1", n), ExitStatus::Code(u8::try_from(n).unwrap()));
