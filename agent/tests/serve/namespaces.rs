@@ -75,14 +75,14 @@ fn mapped() -> UserNamespace {
 }
 
 /// A host whose image belongs to the container's root, as engines prepare it.
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let host = Host::new();
     let status = Command::new("chown").args(["-R", "-h", "100000:100000"]).arg(host.share("root")).status();
     assert!(status.unwrap().success());
     host
 }
 
-fn in_user_namespace(text: &str, pid: IdMode) -> GuestConfig {
+pub(crate) fn in_user_namespace(text: &str, pid: IdMode) -> GuestConfig {
     let mut config = script(text);
     config.namespaces.pid = pid;
     config.namespaces.user = Some(mapped());

@@ -12,6 +12,7 @@ use drupe_protocol::{
 };
 
 use crate::host::{Host, LIMIT, bind, command, filesystem, script};
+use crate::namespaces;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("terminals::are_the_three_streams", are_the_three_streams),
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("terminals::controlling_terminal", controlling_terminal),
     ("terminals::owner", owner),
     ("terminals::of_execs", of_execs),
+    ("terminals::in_a_user_namespace", in_a_user_namespace),
     ("terminals::host_hangs_up", host_hangs_up),
     ("terminals::host_hangs_up_while_input_waits", host_hangs_up_while_input_waits),
     ("terminals::host_shuts_its_sending_half", host_shuts_its_sending_half),
@@ -174,6 +176,21 @@ fn of_execs() {
     }
     kill(&mut host);
     assert_eq!(rest(&mut main), "");
+}
+
+fn in_a_user_namespace() {
+    let mut host = namespaces::host();
+    let text =
+        "stat -c %u $(tty); echo tty >/dev/tty; echo console >/dev/console; test -t 2 && exec sleep 1000";
+    let mut terminal = begin(&mut host, namespaces::in_user_namespace(text, IdMode::Init));
+    assert_eq!(read_until(&mut terminal, "console\r\n"), "0\r\ntty\r\nconsole\r\n");
+    let mut process = script("stat -c %u $(tty); echo tty >/dev/tty; exit 3").process;
+    process.user.uid = 1000;
+    process.capabilities = drupe_protocol::Capabilities::default();
+    let mut terminal = begin_exec(&mut host, 1, process);
+    assert_eq!(rest(&mut terminal), "1000\r\ntty\r\n");
+    assert_eq!(host.exec_exited("c1", 1), ExitStatus::Code(3));
+    kill(&mut host);
 }
 
 fn host_hangs_up() {
