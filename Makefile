@@ -42,7 +42,7 @@ check: setup ## formatting, lints, and all tests that need no Linux guest
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo test --workspace --exclude drupe --exclude drupe-vmm
-	@cargo test -p drupe --lib --bins --test cli --test plan --test house --test seccomp
+	@cargo test -p drupe --lib --bins --test cli --test plan --test house --test schema --test seccomp
 	@cargo test -p drupe-vmm --doc
 	@cargo test -p drupe-vmm --no-run
 	@lab/kvm --flat -- cargo test -p drupe-vmm --lib --tests

@@ -23,6 +23,7 @@ mod container;
 mod crash;
 mod debian;
 mod exit_status;
+mod fields;
 mod hooks;
 mod isolation;
 mod many;
@@ -81,6 +82,7 @@ fn all() -> Vec<Case> {
         mounts::cases,
         mount_safety::cases,
         process::cases,
+        fields::cases,
         size::cases,
         debian::cases,
         isolation::cases,

@@ -15,9 +15,8 @@ const EVERYWHERE: Support = Applied("in the guest, by the machine's size, and on
 /// Applied by the machine where the operator says so.
 const ALLOWED: Support = Applied("by the machine, where /etc/drupe/config.toml allows it");
 
-const LABEL: Support = Warned(
-    "for the monitor, where the host has the module; the guest's kernel has none that would enforce it",
-);
+const LABEL: Support =
+    Warned("the guest's kernel has no such security module, and the monitor has a confinement of its own");
 const KERNEL_MEMORY: Support = Warned("no kernel limits it apart from the rest any more");
 const PASSTHROUGH: Support = Refused("hardware of the host is not passed to the guest");
 const DISK: Support = Refused("the root filesystem is a directory (root.path); disk images come later");
