@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `DRUPE_TEST_RUNTIME` | absolute path of the runtime to test |
 //! | `DRUPE_TEST_IMAGE` | a root filesystem with busybox, of which the clients' images are made |
+//! | `DRUPE_TEST_ONLY` | only the cases of these names |
 //! | `DRUPE_TEST_SHARD=K/N` | only the K-th (from 1) of N parts |
 //!
 //! `runtime/tests/run-clients` sets them. Root, cgroup v2 and the Debian packages of `lab/setup test` are needed.
@@ -88,6 +89,9 @@ fn main() -> ExitCode {
             number += 1;
             number % count == wanted - 1
         });
+    }
+    if let Ok(only) = env::var("DRUPE_TEST_ONLY") {
+        cases.retain(|case| only.split_whitespace().any(|name| name == case.name));
     }
     if args.list {
         return libtest_mimic::run(&args, Vec::new()).exit_code();

@@ -11,6 +11,7 @@
 //! | `DRUPE_TEST_OTHER_INITRAMFS` | an initramfs whose agent is of another build |
 //! | `DRUPE_REQUIRE_KVM=1` | cases that need a machine fail where there is none, instead of being ignored |
 //! | `DRUPE_TEST_SCALE=soak` | ten times the repetitions |
+//! | `DRUPE_TEST_ONLY` | only the cases of these names |
 //! | `DRUPE_TEST_SHARD=K/N` | only the K-th (from 1) of N parts of about the same length |
 //! | `DRUPE_KERNEL`, `DRUPE_INITRAMFS` | passed on to drupe |
 
@@ -62,7 +63,10 @@ fn main() -> ExitCode {
     running::default_signals();
     case::keep_panics();
     let subject: &'static Subject = Box::leak(Box::new(Subject::from_env()));
-    let cases = shard(all(), env::var("DRUPE_TEST_SHARD").ok().as_deref());
+    let mut cases = shard(all(), env::var("DRUPE_TEST_SHARD").ok().as_deref());
+    if let Ok(only) = env::var("DRUPE_TEST_ONLY") {
+        cases.retain(|case| only.split_whitespace().any(|name| name == case.name));
+    }
     if !args.list {
         eprintln!("runtime under test: {}", subject.program.display());
         if let (Kind::Drupe, Err(reason)) = (subject.kind, subject.machine()) {
