@@ -322,8 +322,19 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.control.shutdown(std::net::Shutdown::Both);
         let _ = self.agent.wait();
-        let _ = fs::remove_dir(self.cgroup.join("drupe"));
-        let _ = fs::remove_dir(&self.cgroup);
+        remove_cgroups(&self.cgroup);
+    }
+}
+
+/// Removes a cgroup and those below it; the processes of containers that a test left running end with the agent.
+fn remove_cgroups(cgroup: &Path) {
+    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().is_dir()).for_each(|entry| remove_cgroups(&entry.path()));
+    for _ in 0..100 {
+        if fs::remove_dir(cgroup).is_ok() || !cgroup.exists() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
