@@ -4,7 +4,7 @@ use std::fs;
 
 use drupe_protocol::{CgroupSetting, GuestConfig};
 
-use crate::host::{Host, filesystem, script};
+use crate::host::{self, Host, filesystem, script};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("confinement::settings", settings),
@@ -37,6 +37,7 @@ fn settings() {
 
 /// Limits of controllers that a host with cgroups of version 1 keeps for them: seen in the lab and in guests.
 fn limits() {
+    host::offer_controllers();
     let mut host = Host::new();
     let controllers = fs::read_to_string(host.cgroup.join("cgroup.controllers")).unwrap();
     if let Some(name) = ["memory", "pids", "cpu", "cpuset"].iter().find(|name| !controllers.contains(*name)) {

@@ -45,6 +45,16 @@ fn busybox() -> Option<PathBuf> {
     (!bytes.windows(8).take(4096).any(|window| window == b"ld-linux")).then_some(path)
 }
 
+/// On the lab's machine, which is thrown away, agents get every controller.
+pub(crate) fn offer_controllers() {
+    if std::env::var_os("LAB").is_some() {
+        let root = cgroup2().unwrap();
+        for name in fs::read_to_string(root.join("cgroup.controllers")).unwrap().split_whitespace() {
+            fs::write(root.join("cgroup.subtree_control"), format!("+{name}")).unwrap();
+        }
+    }
+}
+
 fn cgroup2() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
