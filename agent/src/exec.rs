@@ -87,6 +87,7 @@ fn join(home: Home<'_>, process: &Process, ends: &Ends) -> Result<()> {
     setsid().named("process", "new session")?;
     let score = process.oom_score_adj.unwrap_or(0);
     fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
+    scheduling::enter_on(&process.cpu_affinity)?;
     scheduling::set_priorities(process, None)?;
     if let Some(user) = &home.namespaces.user {
         rlimits::raise(&process.rlimits, None)?;

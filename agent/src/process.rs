@@ -54,7 +54,7 @@ pub(crate) fn become_process(config: &Process) -> Result<Program> {
     umask(Mode::from_raw_mode(config.user.umask.unwrap_or(DEFAULT_UMASK)));
     replace_null_streams(config);
     own_streams(config);
-    scheduling::run_on(&config.cpu_affinity.last, "process.execCPUAffinity.final")?;
+    scheduling::stay_on(&config.cpu_affinity)?;
     if let Some(persona) = config.personality {
         sys::set_personality(persona).named("linux.personality", format_args!("{persona:#x}"))?;
     }

@@ -1,6 +1,6 @@
 //! When and where a process runs: `process.scheduler`, `process.ioPriority`, `process.execCPUAffinity`.
 
-use drupe_protocol::{Process, Scheduler};
+use drupe_protocol::{CpuAffinity, Process, Scheduler};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -30,8 +30,21 @@ pub(crate) fn set_priorities(config: &Process, pid: Option<Pid>) -> Result<()> {
     Ok(())
 }
 
-/// Binds this process to processors; to none in particular when the list is empty.
-pub(crate) fn run_on(cpus: &[u32], field: &str) -> Result<()> {
+/// Binds this process, which is about to enter a container, to the processors of `execCPUAffinity.initial`.
+pub(crate) fn enter_on(affinity: &CpuAffinity) -> Result<()> {
+    run_on(&affinity.initial, "process.execCPUAffinity.initial")
+}
+
+/// Binds this process, which is in its container, to those of `final`: without, to all that the container has.
+pub(crate) fn stay_on(affinity: &CpuAffinity) -> Result<()> {
+    if affinity.last.is_empty() && !affinity.initial.is_empty() {
+        let all: Vec<u32> = (0..).take(CpuSet::MAX_CPU).collect();
+        return run_on(&all, "process.execCPUAffinity.initial");
+    }
+    run_on(&affinity.last, "process.execCPUAffinity.final")
+}
+
+fn run_on(cpus: &[u32], field: &str) -> Result<()> {
     if cpus.is_empty() {
         return Ok(());
     }

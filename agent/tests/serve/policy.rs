@@ -1,6 +1,6 @@
 //! How the kernel treats the process: filters, scheduling, personality. For the main process and for execs.
 
-use drupe_protocol::{CpuAffinity, ExitStatus, GuestConfig, Process, Scheduler, SeccompFilter};
+use drupe_protocol::{CpuAffinity, ExitStatus, Failure, GuestConfig, Process, Scheduler, SeccompFilter};
 
 use crate::host::{Host, command, script};
 
@@ -163,6 +163,20 @@ fn of_an_exec() {
     assert_eq!(
         outcome.stdout, "1 0 3\nbest-effort: prio 2\n00000008\ndenied\nCpus_allowed_list:\t0\n",
         "{outcome:?}"
+    );
+    // Where it enters matters to nobody afterwards, unless there is no such processor.
+    let mut affinity = |exec, initial: &[u32], last: &[u32]| {
+        let cpu_affinity = CpuAffinity { initial: initial.to_vec(), last: last.to_vec() };
+        let outcome = host.exec("c1", exec, Process { cpu_affinity, ..process.clone() })?;
+        Ok(outcome.stdout.lines().last().unwrap().to_owned())
+    };
+    let all = affinity(10, &[], &[]).unwrap();
+    assert_eq!(affinity(11, &[0], &[]).unwrap(), all);
+    assert_eq!(affinity(12, &[0], &[0]).unwrap(), "Cpus_allowed_list:\t0");
+    let failure: Failure = affinity(13, &[1000], &[]).unwrap_err();
+    assert_eq!(
+        (failure.field.as_str(), failure.message.as_str()),
+        ("process.execCPUAffinity.initial", "[1000]: invalid argument")
     );
     let nowhere =
         |cpu| Process { cpu_affinity: CpuAffinity { initial: vec![], last: vec![cpu] }, ..process.clone() };
