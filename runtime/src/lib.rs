@@ -45,7 +45,6 @@ mod stats;
 mod sys;
 mod text;
 mod time;
-#[allow(dead_code, reason = "for update")]
 mod update;
 
 use std::ffi::OsString;

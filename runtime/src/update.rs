@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use drupe_protocol::CgroupSetting;
-use drupe_vmm::MachineConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::bundle::{FieldError, Problem};
 use crate::resources::{Resources, guest, size};
@@ -13,6 +13,18 @@ use crate::stats;
 
 /// Period of a quota that comes without one, in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
+
+/// What a machine has for as long as it runs. The container's record keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct MachineSize {
+    /// Bytes of memory.
+    pub(crate) memory: u64,
+    /// Processors.
+    pub(crate) vcpus: u8,
+    /// Tasks of the agent's own in the container's cgroup, as in [`guest::settings`].
+    pub(crate) inits: u64,
+}
 
 /// A change that can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +39,12 @@ pub(crate) struct Update {
 
 impl Update {
     /// Works out what `change` means for a container with these limits in this machine. `field` is what the change is called
-    /// in messages; `inits` is as in [`guest::settings`].
+    /// in messages.
     pub(crate) fn plan(
         limits: &Resources,
         change: &Resources,
-        machine: &MachineConfig,
+        machine: MachineSize,
         field: &str,
-        inits: u64,
     ) -> Result<Self, FieldError> {
         if !change.devices.is_empty() && change.devices != limits.devices {
             let why = "access to devices is fixed when the container is made";
@@ -41,11 +52,10 @@ impl Update {
         }
         let merged = limits.merged(change);
         merged.check_whole(field)?;
-        let memory = machine.memory.bytes();
-        check_memory(limits, &merged, memory, field)?;
-        check_quota(limits, &merged, machine.vcpus.get(), field)?;
-        let host = merged.for_host(memory, machine.vcpus.get());
-        let guest = changes(limits, &merged, field, inits);
+        check_memory(limits, &merged, machine.memory, field)?;
+        check_quota(limits, &merged, machine.vcpus, field)?;
+        let host = merged.for_host(machine.memory, machine.vcpus);
+        let guest = changes(limits, &merged, field, machine.inits);
         Ok(Self { limits: merged, guest, host })
     }
 
@@ -124,7 +134,6 @@ fn changes(old: &Resources, new: &Resources, field: &str, inits: u64) -> Vec<Cgr
 
 #[cfg(test)]
 mod tests {
-    use drupe_vmm::{MemorySize, VcpuCount};
     use serde_json::{Value, json};
 
     use super::*;
@@ -142,17 +151,13 @@ mod tests {
         Resources::parse(&limits, "linux.resources").unwrap()
     }
 
-    fn machine() -> MachineConfig {
-        MachineConfig {
-            vcpus: VcpuCount::new(2).unwrap(),
-            memory: MemorySize::from_bytes(size::machine_memory(64 * MIB)).unwrap(),
-            ..MachineConfig::default()
-        }
+    fn machine() -> MachineSize {
+        MachineSize { memory: size::machine_memory(64 * MIB).next_multiple_of(MIB), vcpus: 2, inits: 1 }
     }
 
     fn update(change: Value) -> Result<Update, String> {
         let change = Resources::parse_part(&change, "resources").map_err(|error| chain(&error))?;
-        Update::plan(&limits(), &change, &machine(), "resources", 1).map_err(|error| chain(&error))
+        Update::plan(&limits(), &change, machine(), "resources").map_err(|error| chain(&error))
     }
 
     fn guest(change: Value) -> Vec<String> {

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use drupe_protocol::IdMode;
+
 use super::{Failure, find};
 use crate::bundle::{Bundle, FieldError};
 use crate::cgroup::{self, HostCgroup, Request};
@@ -14,6 +16,7 @@ use crate::monitor::Signals;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
 use crate::stage::Stages;
+use crate::update::MachineSize;
 
 /// A container that can be made.
 #[derive(Debug)]
@@ -72,7 +75,12 @@ impl Preparation {
                 Rootless::Auto => None,
             }),
         })?;
-        let record = Record::new(&id, &bundle, cgroup, plan.host.hooks.clone());
+        let mut record = Record::new(&id, &bundle, cgroup, plan.host.hooks.clone());
+        record.drupe.machine = MachineSize {
+            memory: plan.machine.memory.bytes(),
+            vcpus: plan.machine.vcpus.get(),
+            inits: u64::from(plan.guest.namespaces.pid == IdMode::BehindInit),
+        };
         Ok(Self { id, plan, record, handover })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<id>/state.json   the record, replaced whole at each change
+//!             limits.json  limits that `update` changed
 //!             alive        locked by the monitor as long as the container is not over
 //!             creating     locked by `create` until it returns
 //!             control      the monitor's socket

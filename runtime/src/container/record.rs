@@ -14,6 +14,7 @@ use crate::bundle::{Bundle, SPEC_VERSION};
 use crate::cgroup::HostCgroup;
 use crate::plan::HostHooks;
 use crate::time;
+use crate::update::MachineSize;
 
 /// Changed whenever the record changes its meaning: another one's is not read.
 const FORMAT: u32 = 1;
@@ -54,6 +55,8 @@ pub(crate) struct Provenance {
     pub(crate) cgroup: HostCgroup,
     /// Programs that the host runs at its start and at its removal.
     pub(crate) hooks: HostHooks,
+    /// What its machine has.
+    pub(crate) machine: MachineSize,
     /// The whole of config.json.
     pub(crate) config: Value,
 }
@@ -94,6 +97,7 @@ impl Record {
                 exit: None,
                 cgroup,
                 hooks,
+                machine: MachineSize::default(),
                 config: bundle.config.raw().clone(),
             },
         }
@@ -180,6 +184,7 @@ pub(crate) mod tests {
                 exit: None,
                 cgroup: HostCgroup::default(),
                 hooks: HostHooks::default(),
+                machine: MachineSize::default(),
                 config: Value::Null,
             },
         }

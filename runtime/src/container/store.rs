@@ -21,14 +21,17 @@ use rustix::io::Errno;
 use super::id::ContainerId;
 use super::lock::{self, Held, Lock};
 use super::record::{self, Record, Stale};
+use crate::resources::Resources;
 
 const STATE: &str = "state.json";
 const STATE_NEW: &str = "state.json.new";
+const LIMITS: &str = "limits.json";
+const LIMITS_NEW: &str = "limits.json.new";
 /// The name of the monitor's socket.
 pub(crate) const CONTROL: &str = "control";
 
 /// Every file that a container's directory can have.
-const FILES: [&str; 5] = [STATE, STATE_NEW, "alive", "creating", CONTROL];
+const FILES: [&str; 7] = [STATE, STATE_NEW, LIMITS, LIMITS_NEW, "alive", "creating", CONTROL];
 
 /// First character of the names of directories in the making or in removal.
 const TEMPORARY: char = '~';
@@ -300,16 +303,31 @@ impl Entry {
     /// Writes the record, whole or not at all. It is not synced to disk: after a crash of the host no
     /// container runs, and the boot id in the file says so.
     pub(crate) fn write(&self, record: &Record) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(record)?;
-        self.replace(&json).map_err(|source| StoreError::File { path: self.path.join(STATE), source })
+        self.replace(STATE, STATE_NEW, &serde_json::to_vec(record)?)
     }
 
-    fn replace(&self, json: &[u8]) -> io::Result<()> {
+    /// Limits that were changed since the container was made, which only `update` writes; `None`: they were not.
+    pub(crate) fn read_limits(&self) -> Option<Resources> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, LIMITS, flags, Mode::empty()).ok()?;
+        let mut json = Vec::new();
+        File::from(file).take(record::LONGEST).read_to_end(&mut json).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Keeps limits that were changed.
+    pub(crate) fn write_limits(&self, limits: &Resources) -> Result<(), StoreError> {
+        self.replace(LIMITS, LIMITS_NEW, &serde_json::to_vec(limits)?)
+    }
+
+    fn replace(&self, name: &str, new: &str, json: &[u8]) -> Result<(), StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.dir, STATE_NEW, flags, Mode::RUSR | Mode::WUSR)?;
-        File::from(file).write_all(json)?;
-        rustix::fs::renameat(&self.dir, STATE_NEW, &self.dir, STATE)?;
-        Ok(())
+        let replaced = || -> io::Result<()> {
+            let file = rustix::fs::openat(&self.dir, new, flags, Mode::RUSR | Mode::WUSR)?;
+            File::from(file).write_all(json)?;
+            Ok(rustix::fs::renameat(&self.dir, new, &self.dir, name)?)
+        };
+        replaced().map_err(|source| StoreError::File { path: self.path.join(name), source })
     }
 
     /// Waits until nobody else removes the container, and keeps others from it as long as this value or a clone of it
