@@ -108,7 +108,7 @@ pub(crate) enum Refusal {
     ExecStopped,
     ExecPaused,
     ExecCreated,
-    PsPaused,
+    GuestPaused,
     NotStopped(Status),
 }
 
@@ -126,7 +126,7 @@ impl Refusal {
             Self::ExecStopped => "cannot exec in a stopped container".into(),
             Self::ExecPaused => "cannot exec in a paused container (use --ignore-paused to override)".into(),
             Self::ExecCreated => "cannot exec in a container that is not started".into(),
-            Self::PsPaused => "cannot list the processes of a paused container".into(),
+            Self::GuestPaused => "container is paused: its guest cannot be asked before it is resumed".into(),
             Self::NotStopped(status) => format!("cannot delete container {id} that is not stopped: {status}"),
         }
     }
@@ -153,7 +153,9 @@ pub(crate) fn verdict(verb: Verb, status: Option<Status>) -> Verdict {
         (V::Kill, Creating | Created | Running | Paused) => Allowed,
         (V::Kill, Stopped) => Refused(R::NotRunning),
 
-        (V::Delete, Stopped) => Allowed,
+        // Of a container that was created and not started the specification wants an error; runc's callers rely on its
+        // going away.
+        (V::Delete, Created | Stopped) => Allowed,
         (V::Delete, status) => Refused(R::NotStopped(status)),
 
         // Whatever else meets a container in the making waits for it.
@@ -170,13 +172,12 @@ pub(crate) fn verdict(verb: Verb, status: Option<Status>) -> Verdict {
         (V::Exec, Paused) => Refused(R::ExecPaused),
         (V::ExecPaused, Paused) => Allowed,
 
-        (V::Ps, Created | Running) => Allowed,
-        (V::Ps, Paused) => Refused(R::PsPaused),
+        (V::Ps | V::Events | V::Update, Created | Running) => Allowed,
+        (V::Ps | V::Events | V::Update, Paused) => Refused(R::GuestPaused),
         (V::Pause, Created | Running) => Allowed,
         (V::Pause, Paused) => Refused(R::NotRunning),
         (V::Resume, Paused) => Allowed,
         (V::Resume, _) => Refused(R::NotPaused),
-        (V::Events | V::Update, Created | Running | Paused) => Allowed,
         (V::Ps | V::Pause | V::Events | V::Update, Stopped) => Refused(R::NotRunning),
     }
 }
@@ -212,9 +213,10 @@ mod tests {
         const NOT_PAUSED: &str = "container not paused";
         const CREATED: &str = "cannot exec in a container that is not started";
         const STOPPED: &str = "cannot exec in a stopped container";
+        const PAUSED: &str = "container is paused: its guest cannot be asked before it is resumed";
         let not_stopped = |status: &str| format!("cannot delete container x that is not stopped: {status}");
-        let (creating, created) = (not_stopped("creating"), not_stopped("created"));
-        let (running, paused) = (not_stopped("running"), not_stopped("paused"));
+        let (creating, running, paused) =
+            (not_stopped("creating"), not_stopped("running"), not_stopped("paused"));
         let table: [(Verb, [&str; 6]); 13] = [
             (Verb::Create, ["yes", EXISTS, EXISTS, EXISTS, EXISTS, EXISTS]),
             (
@@ -230,7 +232,7 @@ mod tests {
             ),
             (Verb::State, [NONE, "yes", "yes", "yes", "yes", "yes"]),
             (Verb::Kill, [NONE, "yes", "yes", "yes", "yes", NOT_RUNNING]),
-            (Verb::Delete, [NONE, &creating, &created, &running, &paused, "yes"]),
+            (Verb::Delete, [NONE, &creating, "yes", &running, &paused, "yes"]),
             (Verb::ForceDelete, ["nothing", "yes", "yes", "yes", "yes", "yes"]),
             (
                 Verb::Exec,
@@ -244,14 +246,11 @@ mod tests {
                 ],
             ),
             (Verb::ExecPaused, [NONE, "wait", CREATED, "yes", "yes", STOPPED]),
-            (
-                Verb::Ps,
-                [NONE, "wait", "yes", "yes", "cannot list the processes of a paused container", NOT_RUNNING],
-            ),
+            (Verb::Ps, [NONE, "wait", "yes", "yes", PAUSED, NOT_RUNNING]),
             (Verb::Pause, [NONE, "wait", "yes", "yes", NOT_RUNNING, NOT_RUNNING]),
             (Verb::Resume, [NONE, "wait", NOT_PAUSED, NOT_PAUSED, "yes", NOT_PAUSED]),
-            (Verb::Events, [NONE, "wait", "yes", "yes", "yes", NOT_RUNNING]),
-            (Verb::Update, [NONE, "wait", "yes", "yes", "yes", NOT_RUNNING]),
+            (Verb::Events, [NONE, "wait", "yes", "yes", PAUSED, NOT_RUNNING]),
+            (Verb::Update, [NONE, "wait", "yes", "yes", PAUSED, NOT_RUNNING]),
         ];
         for (verb, row) in table {
             for (status, expected) in STATES.into_iter().zip(row) {

@@ -277,11 +277,6 @@ impl Supervisor {
         if let Some(refusal) = self.refusal(verb) {
             return self.reply(client, &refusal, ops);
         }
-        if self.tasks.is_paused {
-            let reply =
-                Reply::failed("the container is paused: its guest cannot be asked before it is resumed");
-            return self.reply(client, &reply, ops);
-        }
         match self.tasks.pending.ask(question) {
             Ok((number, message)) => {
                 self.tasks.askers.insert(number, client);

@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use crate::bad_input::assert_refused;
 use crate::bundle::Image;
 use crate::case::{Case, scaled};
+use crate::container::Container;
 use crate::stage::Stage;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -44,9 +45,9 @@ fn at_once(stage: &Stage) {
 /// SIGKILL at different moments, then the same id once more. That nothing is left at the end is checked for
 /// every case; here nothing but the state may be left after each kill.
 fn killed(stage: &Stage) {
-    let bundle = stage.bundle(&["sh", "-c", "echo ready; sleep 1000"]);
+    let mut container = Container::new(stage.bundle(&["sh", "-c", "echo ready; sleep 1000"]));
     for early in [false, true] {
-        let mut running = bundle.start();
+        let mut running = container.bundle.start();
         if !early {
             assert_eq!(running.line(), "ready");
             assert!(stage.processes().iter().any(|(pid, _)| *pid == running.pid()));
@@ -58,18 +59,24 @@ fn killed(stage: &Stage) {
             stage.processes().is_empty()
         });
         assert!(gone, "still there: {:?}", stage.processes());
+        if early {
+            container.ok("delete --force ID");
+        } else {
+            container.assert_status("stopped");
+            container.ok("delete ID");
+        }
     }
-    let bundle = bundle.with(|config| config["process"]["args"][2] = serde_json::json!("echo again; exit 8"));
-    bundle.run().assert(8, "again\n");
+    container.bundle.config["process"]["args"][2] = serde_json::json!("echo again; exit 8");
+    container.bundle.run().assert(8, "again\n");
 }
 
-/// The second is refused, with a line that names the id, and the first does not notice.
+/// The second is refused, and the first does not notice.
 fn id_in_use(stage: &Stage) {
     let bundle = stage.bundle(&["sh", "-c", "echo ready; read -r word; echo \"$word\""]);
     let mut first = bundle.start();
     assert_eq!(first.line(), "ready");
     let second = bundle.run();
-    assert_refused(stage, &second, 1, &[&bundle.id, "in use"]);
+    assert_refused(stage, &second, 1, &["container with given ID already exists"]);
     first.send(b"unharmed\n");
     first.finish().assert(0, "unharmed\n");
 }
