@@ -10,10 +10,6 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Linu
 use super::support::Warning;
 use crate::bundle::{Config, FieldError, Problem};
 
-/// Namespaces of the host that are shared on purpose (`--network host`, `--pid host`), and show when they are not.
-const SHAREABLE: &[(LinuxNamespaceType, &str)] =
-    &[(LinuxNamespaceType::Network, "network"), (LinuxNamespaceType::Pid, "pid")];
-
 /// What is made for the container.
 pub(crate) fn namespaces(config: &Config, warnings: &mut Vec<Warning>) -> Result<Namespaces, FieldError> {
     let asked = config.linux().namespaces().as_deref().unwrap_or_default();
@@ -27,13 +23,11 @@ pub(crate) fn namespaces(config: &Config, warnings: &mut Vec<Warning>) -> Result
             "without \"network\" it would share the network of the host, which a virtual machine cannot";
         return Err(FieldError::new("linux.namespaces", Problem::Unsupported(why)));
     }
-    let shared: Vec<_> =
-        SHAREABLE.iter().filter(|(wanted, _)| !has(*wanted)).map(|(_, name)| *name).collect();
-    if !shared.is_empty() {
-        let names = shared.join(" and ");
-        let reason =
-            format!("without {names} it would share the host's; the container is alone in the guest's");
-        warnings.push(Warning { field: "linux.namespaces".into(), reason });
+    if !has(LinuxNamespaceType::Network) {
+        warnings.push(Warning {
+            field: "linux.namespaces".into(),
+            reason: "without network it would share the host's; it has the guest's".into(),
+        });
     }
     Ok(Namespaces {
         pid: if has(LinuxNamespaceType::Pid) { IdMode::Init } else { IdMode::BehindInit },

@@ -20,9 +20,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ("unlimited_quota", json!({ "quota": -1, "period": 100_000 }), 1),
         ("shares_of_1", json!({ "shares": 1024 }), 1),
         ("shares_of_2", json!({ "shares": 2048 }), 2),
-        ("cpus_of_4", json!({ "cpus": "0-3" }), 4),
-        ("cpus_of_32", json!({ "cpus": "0-31" }), 32),
-        ("cpus_beyond_the_most", json!({ "cpus": "0-63" }), 32),
+        ("quota_of_32", json!({ "quota": 3_200_000, "period": 100_000 }), 32),
+        ("quota_beyond_the_most", json!({ "quota": 6_400_000, "period": 100_000 }), 32),
     ];
     for (name, resources, count) in cpus {
         let case = Case::new(format!("size::vcpus_{name}"), move |stage| {
