@@ -121,7 +121,10 @@ fn in_order(stage: &Stage) {
     for (kind, status) in KINDS {
         let text = fs::read(data.join(format!("{kind}2.json"))).expect("written by the hook");
         let state: Value = serde_json::from_slice(&text).expect("the state on stdin");
-        assert_eq!(state["status"], status, "{kind}");
+        // runc 1.1 runs poststart when the container is only created.
+        if kind != "poststart" || stage.subject.kind == Kind::Drupe {
+            assert_eq!(state["status"], status, "{kind}");
+        }
         assert_eq!(state["id"], container.bundle.id.as_str(), "{kind}");
         assert_eq!(state["bundle"], container.bundle.dir.to_str().expect("UTF-8"), "{kind}");
         assert_eq!(state["annotations"]["key"], "value", "{kind}");
