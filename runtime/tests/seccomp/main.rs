@@ -199,7 +199,7 @@ fn what_is_wrong_is_named() {
         (json!({ "errnoRet": 1 }), "errnoRet"),
         (argument(6, "SCMP_CMP_EQ"), "args[0].index"),
         (argument(0, "=="), "args[0].op"),
-        (json!({ "args": [{ "index": 0, "op": "SCMP_CMP_EQ" }] }), "args[0]"),
+        (json!({ "args": [{ "index": 0, "op": "SCMP_CMP_EQ" }] }), "args[0].value"),
     ];
     for (wrong, field) in wrong_rules {
         assert_eq!(of(wrong, json!({})), format!("linux.seccomp.syscalls[0].{field}"));
