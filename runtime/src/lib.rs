@@ -14,7 +14,6 @@
 
 mod arch;
 pub mod bundle;
-#[allow(dead_code, reason = "update takes up the rest")]
 mod cgroup;
 pub mod cli;
 mod commands;

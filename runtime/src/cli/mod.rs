@@ -1,8 +1,6 @@
 //! The command line: runc's names where runc has one.
 
-#[allow(dead_code, reason = "verbs take up their options one after another")]
 mod args;
-#[allow(dead_code, reason = "verbs take up their options one after another")]
 mod update;
 mod values;
 

@@ -51,7 +51,6 @@ pub(crate) fn derive(recorded: Option<Status>, alive: bool, creating: bool) -> S
 }
 
 /// The verbs that are about one container.
-#[allow(dead_code, reason = "verbs take up their state one after another")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// `create`, and `run`.
