@@ -9,6 +9,7 @@ use crate::bundle::SPEC_VERSION;
 use crate::cli::{FeaturesArgs, GlobalArgs};
 use crate::plan::support::{FIELDS, Support, support};
 use crate::plan::{capability_names, mount_option_names, namespace_names};
+use crate::seccomp;
 
 use super::Failure;
 
@@ -33,10 +34,11 @@ struct Linux {
     namespaces: Vec<&'static str>,
     capabilities: Vec<String>,
     cgroup: Cgroup,
-    seccomp: Enabled,
+    seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -49,6 +51,31 @@ struct Cgroup {
     systemd: bool,
     systemd_user: bool,
     rdma: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<&'static str>,
+    operators: Vec<&'static str>,
+    archs: &'static [&'static str],
+    known_flags: Vec<&'static str>,
+    supported_flags: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+/// What `linux.memoryPolicy` may be.
+#[derive(Debug, Serialize)]
+struct MemoryPolicy {
+    modes: [&'static str; 0],
+    flags: [&'static str; 0],
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +99,7 @@ pub(crate) fn features(_global: &GlobalArgs, _args: &FeaturesArgs) -> Result<u8,
 fn document() -> Features {
     let hooks = FIELDS.iter().filter(|(_, support)| support.is_applied());
     let hooks = hooks.filter_map(|(field, _)| field.strip_prefix("hooks.")).collect();
+    let intel_rdt = applied("linux.intelRdt").enabled;
     let has_cgroups = applied("linux.cgroupsPath").enabled;
     Features {
         oci_version_min: "1.0.0",
@@ -88,10 +116,18 @@ fn document() -> Features {
                 systemd_user: has_cgroups,
                 rdma: applied("linux.resources.rdma").enabled,
             },
-            seccomp: applied("linux.seccomp"),
+            seccomp: Seccomp {
+                enabled: applied("linux.seccomp").enabled,
+                actions: seccomp::actions(),
+                operators: seccomp::operators(),
+                archs: seccomp::ARCHITECTURES,
+                known_flags: seccomp::known_flags(),
+                supported_flags: seccomp::supported_flags(),
+            },
             apparmor: applied("process.apparmorProfile"),
             selinux: applied("process.selinuxLabel"),
-            intel_rdt: applied("linux.intelRdt"),
+            intel_rdt: IntelRdt { enabled: intel_rdt, schemata: intel_rdt, monitoring: intel_rdt },
+            memory_policy: MemoryPolicy { modes: [], flags: [] },
             mount_extensions: MountExtensions { idmap: applied("mounts[].uidMappings") },
             net_devices: applied("linux.netDevices"),
         },
@@ -111,7 +147,7 @@ fn applied(field: &str) -> Enabled {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -129,6 +165,50 @@ mod tests {
             let support = support(&format!("hooks.{}", hook.as_str().unwrap()));
             assert!(support.is_some_and(Support::is_applied), "{hook}");
         }
+    }
+
+    fn names<'a>(document: &'a Value, pointer: &str) -> Vec<&'a str> {
+        let list = document.pointer(pointer).and_then(Value::as_array).unwrap();
+        list.iter().map(|name| name.as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_name_for_a_seccomp_profile_can_be_used_in_one() {
+        let document = serde_json::to_value(document()).unwrap();
+        let names = |list: &str| names(&document, &format!("/linux/seccomp/{list}"));
+        let accepted = |part: &str, name: &str| {
+            let mut profile = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }] }],
+            });
+            match part {
+                "actions" => profile["syscalls"][0]["action"] = json!(name),
+                "operators" => profile["syscalls"][0]["args"][0]["op"] = json!(name),
+                "archs" => profile["architectures"] = json!([name]),
+                _ => profile["flags"] = json!([name]),
+            }
+            seccomp::compile(&seccomp::Profile::from_json(&profile).unwrap()).is_ok()
+        };
+        for (part, count) in [("actions", 8), ("operators", 7), ("archs", 23), ("supportedFlags", 3)] {
+            assert_eq!(names(part).len(), count, "{part}");
+            for name in names(part) {
+                assert!(accepted(part, name), "{part}: {name}");
+            }
+        }
+        let refused: Vec<_> =
+            names("knownFlags").into_iter().filter(|name| !accepted("flags", name)).collect();
+        assert_eq!(refused, ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
+        assert!(!names("supportedFlags").contains(&refused[0]));
+        assert!(!names("actions").contains(&"SCMP_ACT_NOTIFY") && !accepted("actions", "SCMP_ACT_NOTIFY"));
+    }
+
+    #[test]
+    fn what_no_table_has_is_said_to_be_missing() {
+        assert!(!applied("linux.memoryPolicy").enabled);
+        let document = serde_json::to_value(document()).unwrap();
+        assert_eq!(names(&document, "/linux/memoryPolicy/modes"), [""; 0]);
+        let rdt = &document["linux"]["intelRdt"];
+        assert_eq!(*rdt, json!({ "enabled": false, "schemata": false, "monitoring": false }));
     }
 
     #[test]

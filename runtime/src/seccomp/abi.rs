@@ -1,12 +1,9 @@
 //! The ABIs by which a program can make system calls, and the numbers that names have in each.
 
-/// The architectures that the specification knows.
-pub(super) const ARCHITECTURES: &[&str] = &[
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_ARM",
+/// The architectures that the specification knows, in alphabetical order.
+pub(crate) const ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
     "SCMP_ARCH_LOONGARCH64",
     "SCMP_ARCH_M68K",
     "SCMP_ARCH_MIPS",
@@ -25,6 +22,9 @@ pub(super) const ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_S390X",
     "SCMP_ARCH_SH",
     "SCMP_ARCH_SHEB",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
 ];
 
 /// The ABIs of one kernel; the first is its own and always part of a filter.

@@ -17,13 +17,16 @@
 
 mod abi;
 mod error;
+mod names;
 mod policy;
 mod profile;
 mod program;
 mod table;
 
+pub(crate) use abi::ARCHITECTURES;
 pub use abi::{AARCH64, Family, X86_64};
 pub use error::SeccompError;
+pub(crate) use names::{actions, known_flags, operators, supported_flags};
 pub use profile::{Argument, Profile, Syscall};
 
 use drupe_protocol::SeccompFilter;

@@ -1,16 +1,11 @@
 //! A profile whose names have been understood: actions as the kernel's numbers, conditions as comparisons.
 
+use super::names::{ACTIONS, Action, FLAGS, Flag, OPERATORS, Operator, lookup};
+use super::names::{ALLOW, ERRNO, LOG, TRACE};
 use super::profile::{Argument, Profile, Syscall};
 use super::{SeccompError, abi};
 
-pub(super) const KILL_THREAD: u32 = 0;
 pub(super) const ENOSYS: u32 = ERRNO | libc::ENOSYS.cast_unsigned();
-const KILL_PROCESS: u32 = 0x8000_0000;
-const TRAP: u32 = 0x0003_0000;
-const ERRNO: u32 = 0x0005_0000;
-const TRACE: u32 = 0x7ff0_0000;
-const LOG: u32 = 0x7ffc_0000;
-const ALLOW: u32 = 0x7fff_0000;
 
 const ARGUMENTS: u32 = 6;
 
@@ -125,20 +120,11 @@ fn rules_of<'a>(syscall: &'a Syscall, field: &str) -> Result<Vec<(&'a str, Rule)
 }
 
 fn action(name: &str, errno: Option<u32>, field: &str, errno_field: &str) -> Result<u32, SeccompError> {
-    let (action, default) = match name {
-        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => (KILL_THREAD, None),
-        "SCMP_ACT_KILL_PROCESS" => (KILL_PROCESS, None),
-        "SCMP_ACT_TRAP" => (TRAP, None),
-        "SCMP_ACT_ERRNO" => (ERRNO, Some(libc::EPERM.cast_unsigned())),
-        "SCMP_ACT_TRACE" => (TRACE, Some(libc::EPERM.cast_unsigned())),
-        "SCMP_ACT_ALLOW" => (ALLOW, None),
-        "SCMP_ACT_LOG" => (LOG, None),
-        "SCMP_ACT_NOTIFY" => {
-            let reason =
-                "SCMP_ACT_NOTIFY needs a listener on the host, which calls in the guest do not reach";
-            return Err(SeccompError::new(field, reason));
-        }
-        _ => return Err(SeccompError::new(field, format!("{name:?} is not an action"))),
+    let (action, default) = match lookup(ACTIONS, name) {
+        Some(Action::Plain(action)) => (action, None),
+        Some(Action::Numbered(action)) => (action, Some(libc::EPERM.cast_unsigned())),
+        Some(Action::Refused(reason)) => return Err(SeccompError::new(field, format!("{name} {reason}"))),
+        None => return Err(SeccompError::new(field, format!("{name:?} is not an action"))),
     };
     match (errno, default) {
         (None, default) => Ok(action | default.unwrap_or(0)),
@@ -158,17 +144,12 @@ fn condition(argument: &Argument, field: &str) -> Result<Condition, SeccompError
             format!("{index}: a syscall has {ARGUMENTS} arguments"),
         ));
     }
-    let (comparison, value) = match op.as_str() {
-        "SCMP_CMP_NE" => (Comparison::NotEqual, value),
-        "SCMP_CMP_LT" => (Comparison::Less, value),
-        "SCMP_CMP_LE" => (Comparison::LessOrEqual, value),
-        "SCMP_CMP_EQ" => (Comparison::Masked(u64::MAX), value),
-        "SCMP_CMP_GE" => (Comparison::GreaterOrEqual, value),
-        "SCMP_CMP_GT" => (Comparison::Greater, value),
-        "SCMP_CMP_MASKED_EQ" => (Comparison::Masked(value), value_two & value),
-        _ => {
-            return Err(SeccompError::new(format_args!("{field}.op"), format!("{op:?} is not an operator")));
-        }
+    let Some(operator) = lookup(OPERATORS, op) else {
+        return Err(SeccompError::new(format_args!("{field}.op"), format!("{op:?} is not an operator")));
+    };
+    let (comparison, value) = match operator {
+        Operator::Plain(comparison) => (comparison, value),
+        Operator::Masked => (Comparison::Masked(value), value_two & value),
     };
     Ok(Condition { index, comparison, value })
 }
@@ -177,16 +158,10 @@ fn flags(names: &[String]) -> Result<u32, SeccompError> {
     let mut flags = 0;
     for (index, name) in names.iter().enumerate() {
         let field = format_args!("flags[{index}]");
-        flags |= match name.as_str() {
-            // The filter is loaded where there is one thread.
-            "SECCOMP_FILTER_FLAG_TSYNC" => 0,
-            "SECCOMP_FILTER_FLAG_LOG" => 1 << 1,
-            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 1 << 2,
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
-                let reason = format!("{name} is about notifications, which are not possible");
-                return Err(SeccompError::new(field, reason));
-            }
-            _ => return Err(SeccompError::new(field, format!("{name:?} is not a flag"))),
+        flags |= match lookup(FLAGS, name) {
+            Some(Flag::Bits(bits)) => bits,
+            Some(Flag::Refused(reason)) => return Err(SeccompError::new(field, format!("{name} {reason}"))),
+            None => return Err(SeccompError::new(field, format!("{name:?} is not a flag"))),
         };
     }
     Ok(flags)

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::SeccompError;
-use super::policy::{Comparison, Condition, KILL_THREAD, Rule};
+use super::names::KILL_THREAD;
+use super::policy::{Comparison, Condition, Rule};
 use super::table::{Table, Verdict};
 
 /// What the kernel takes at most (`BPF_MAXINSNS`).

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::abi::{Abi, Family, X32_BIT};
-use super::policy::{Comparison, Condition, ENOSYS, KILL_THREAD, Policy, Rule};
+use super::names::KILL_THREAD;
+use super::policy::{Comparison, Condition, ENOSYS, Policy, Rule};
 
 /// The numbers of one architecture as the kernel names it.
 #[derive(Debug)]

@@ -23,6 +23,9 @@ pub(crate) fn cases() -> Vec<Case> {
                 has("/linux/namespaces", namespace);
             }
             has("/linux/capabilities", "CAP_NET_ADMIN");
+            has("/linux/seccomp/actions", "SCMP_ACT_ERRNO");
+            has("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ");
+            has("/linux/seccomp/archs", "SCMP_ARCH_X86_64");
             for pointer in ["/linux/cgroup/v2", "/linux/seccomp/enabled", "/linux/selinux/enabled"] {
                 assert!(features.pointer(pointer).is_some_and(Value::is_boolean), "{pointer}");
             }
