@@ -189,7 +189,8 @@ pub(crate) fn require_absolute(field: String, path: &Path) -> Result<(), FieldEr
     }
 }
 
-/// Any 1.x: minor versions add fields, and those that drupe does not know are looked at one by one.
+/// Any 1.x: minor versions add fields, and those that drupe does not know are looked at one by one. The 0.x before it
+/// as well: the specification's own example says so still.
 fn check_version(raw: &Value) -> Result<(), FieldError> {
     let version = match raw.get("ociVersion") {
         None => return Err(FieldError::new("ociVersion", Problem::Missing)),
@@ -201,7 +202,9 @@ fn check_version(raw: &Value) -> Result<(), FieldError> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<_> = numbers.split('.').collect();
     match parts.as_slice() {
-        ["1", rest @ ..] if (1..=2).contains(&rest.len()) && rest.iter().all(|part| digits(part)) => Ok(()),
+        ["0" | "1", rest @ ..] if (1..=2).contains(&rest.len()) && rest.iter().all(|part| digits(part)) => {
+            Ok(())
+        }
         _ => Err(FieldError::text("ociVersion", version, Problem::Version)),
     }
 }

@@ -228,9 +228,9 @@ fn an_unknown_capability_is_left_out_and_named() {
 }
 
 #[test]
-fn versions_1_x_are_known() {
+fn versions_before_2_are_known() {
     let (dir, mut config) = directory();
-    for version in ["1.0", "1.0.0", "1.0.2-dev", "1.3.0", "1.99.7-rc.1+x"] {
+    for version in ["0.5.0-dev", "1.0", "1.0.0", "1.0.2-dev", "1.3.0", "1.99.7-rc.1+x"] {
         set(&mut config, "/ociVersion", json!(version));
         load(&dir, config.to_string()).unwrap();
     }

@@ -89,7 +89,9 @@ impl Podman {
             command.env(name, value.unwrap_or_default());
         }
         command.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
-        Done::of(&command, Stdio::null())
+        // At the end of its input `script` types what ends a line's; so it gets none before the command has ended.
+        let (input, _open) = std::io::pipe().expect("pipe");
+        Done::of(&command, input.into())
     }
 
     /// `podman run --rm --network none OPTIONS IMAGE ARGS`.
