@@ -96,7 +96,7 @@ impl Launch {
         let listener = Listener::bind(self.entry.dir().as_fd()).map_err(MonitorError::Listener)?;
         let machine = &self.plan.machine;
         let limits = self.plan.host.resources.for_host(machine.memory.bytes(), machine.vcpus.get());
-        let progress = Progress::begin(self.entry, self.record, limits, audience)?;
+        let progress = Progress::begin(self.entry, self.record, limits, self.plan.host.labels, audience)?;
         let setting = Setting {
             signals: self.signals,
             streams: self.streams,

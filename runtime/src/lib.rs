@@ -28,6 +28,7 @@ pub mod hooks;
 mod idmap;
 mod image;
 mod kvm;
+mod labels;
 mod launch;
 mod log;
 mod monitor;

@@ -12,6 +12,7 @@ use crate::container::lock::Held;
 use crate::container::{ContainerId, Entry, Record, Store, Verb};
 use crate::files;
 use crate::handover::Handover;
+use crate::labels;
 use crate::monitor::Signals;
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
@@ -62,6 +63,7 @@ impl Preparation {
         for warning in &plan.warnings {
             log::warn!("{warning}");
         }
+        labels::warn_of_missing(&plan.host.labels);
         let handover = Handover::new(&args.handover, &plan.guest.process, detached, true)?;
         plan.guest.process.env.extend(handover.environment());
         stages.mark("plan");

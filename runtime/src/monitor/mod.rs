@@ -34,6 +34,7 @@ use crate::control::Listener;
 use crate::files::Files;
 use crate::hooks::HookError;
 use crate::kvm::KvmError;
+use crate::labels::LabelError;
 use crate::pid_file::PidFileError;
 use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
@@ -79,6 +80,8 @@ pub(crate) enum MonitorError {
     PidFile(#[from] PidFileError),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Label(#[from] LabelError),
     #[error("config.json")]
     Hook(#[from] HookError),
     #[error("the container's control socket")]

@@ -12,8 +12,9 @@ use super::report::Reporter;
 use crate::container::lock::Held;
 use crate::container::{Entry, Lock, Record, Status};
 use crate::hooks::{HookKind, run_all};
+use crate::plan::Labels;
 use crate::resources::{self, Resources};
-use crate::{pid_file, text};
+use crate::{labels, pid_file, text};
 
 /// Who hears that the container gets on.
 pub(crate) trait Lifecycle {
@@ -38,6 +39,8 @@ pub(crate) struct Progress {
     record: Record,
     /// Those of the cgroup on the host.
     limits: Resources,
+    /// Those of this process.
+    labels: Labels,
     alive: Option<Held>,
     audience: Audience,
     poststart: Option<JoinHandle<()>>,
@@ -58,12 +61,13 @@ impl Progress {
         entry: Rc<Entry>,
         mut record: Record,
         limits: Resources,
+        labels: Labels,
         audience: Audience,
     ) -> Result<Self, MonitorError> {
         let alive = entry.hold(Lock::Alive)?;
         record.adopt();
         entry.write(&record)?;
-        Ok(Self { entry, record, limits, alive: Some(alive), audience, poststart: None })
+        Ok(Self { entry, record, limits, labels, alive: Some(alive), audience, poststart: None })
     }
 
     /// Goes into the container's cgroup on the host.
@@ -99,7 +103,9 @@ impl Progress {
 impl Lifecycle for Progress {
     fn machine_made(&mut self) -> Result<(), MonitorError> {
         self.enter_cgroup()?;
-        self.run_create_hooks()
+        self.run_create_hooks()?;
+        // After the hooks, which are not the container's to confine, and before there are other threads.
+        Ok(labels::apply(&self.labels)?)
     }
 
     fn created(&mut self) -> Result<(), MonitorError> {

@@ -27,6 +27,7 @@ mod exit_status;
 mod fields;
 mod hooks;
 mod isolation;
+mod labels;
 mod many;
 mod mount_safety;
 mod mounts;
@@ -90,6 +91,7 @@ fn all() -> Vec<Case> {
         size::cases,
         debian::cases,
         isolation::cases,
+        labels::cases,
         many::cases,
         bad_input::cases,
         bad_guest::cases,

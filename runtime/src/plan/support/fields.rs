@@ -15,8 +15,10 @@ const EVERYWHERE: Support = Applied("in the guest, by the machine's size, and on
 /// Applied by the machine where the operator says so.
 const ALLOWED: Support = Applied("by the machine, where /etc/drupe/config.toml allows it");
 
-const LABEL: Support =
-    Warned("the guest's kernel has no such security module, and the monitor has a confinement of its own");
+const LABEL: Support = Warned(
+    "the guest's kernel has no such security module; the monitor is confined so, where the host has it",
+);
+const MOUNT_LABEL: Support = Warned("the guest's kernel has no SELinux");
 const KERNEL_MEMORY: Support = Warned("no kernel limits it apart from the rest any more");
 const PASSTHROUGH: Support = Refused("hardware of the host is not passed to the guest");
 const DISK: Support = Refused("the root filesystem is a directory (root.path); disk images come later");
@@ -87,7 +89,7 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("linux.rootfsPropagation", GUEST),
     ("linux.maskedPaths", GUEST),
     ("linux.readonlyPaths", GUEST),
-    ("linux.mountLabel", LABEL),
+    ("linux.mountLabel", MOUNT_LABEL),
     ("linux.intelRdt", Warned("cache and bandwidth classes are not set")),
     ("linux.memoryPolicy", Warned("the guest has one memory node")),
     ("linux.personality", Parts),
