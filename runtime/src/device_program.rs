@@ -1,11 +1,13 @@
-//! `linux.resources.devices` becomes the program that the guest's kernel asks about every use of a device in the
-//! container's cgroup.
+//! `linux.resources.devices` becomes the program that a kernel asks about every use of a device in a cgroup: the
+//! guest's in the container's, and a host's with cgroups of version 2 in the monitor's.
 //!
 //! Rules are applied in their order, so for each kind of access (make the node, read, write) the last rule that matches
 //! decides; without one the device is denied. After the rules of the config come those that the specification and runc
 //! allow every container: making any node, and the use of null, zero, full, random, urandom, tty, console, ptmx and pts.
 
 use std::fmt;
+
+use crate::resources;
 
 /// One entry of `linux.resources.devices`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,18 @@ pub struct DeviceRule {
     pub minor: Option<i64>,
     /// Some of `r`, `w` and `m`; all of them when it is missing or empty.
     pub access: Option<String>,
+}
+
+impl From<&resources::DeviceRule> for DeviceRule {
+    fn from(rule: &resources::DeviceRule) -> Self {
+        Self {
+            allow: rule.allow,
+            kind: rule.kind.clone(),
+            major: rule.major,
+            minor: rule.minor,
+            access: rule.access.clone(),
+        }
+    }
 }
 
 /// A rule that is wrong.

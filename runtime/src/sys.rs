@@ -1,9 +1,11 @@
 //! The system calls that neither std nor rustix has: the only unsafe code of this crate.
 #![allow(
     unsafe_code,
-    reason = "mount_setattr(2), clone(2), signalfd(2), fork(2) and fcntl(2)'s locks have no safe wrapper in our \
+    reason = "mount_setattr(2), clone(2), signalfd(2), fork(2), bpf(2) and fcntl(2)'s locks have no safe wrapper in our \
               dependencies"
 )]
+
+pub(crate) mod bpf;
 
 use std::fs::File;
 use std::io;

@@ -5,6 +5,7 @@
 //! record.cgroup = cgroup.clone();                 // written down, so that whoever comes later can remove it
 //! cgroup.create(&limits)?;                        // made, and its limits set
 //! cgroup.enter(pid)?;                             // in the monitor, before its first vCPU runs
+//! cgroup.confine_devices(&rules)?; // in the monitor, when it has opened what it needs
 //! cgroup.set(&limits)?;                           // update
 //! cgroup.remove()?;                               // what plan saw was missing, and is empty
 //! ```
@@ -12,6 +13,7 @@
 //! Limits are [`Resources::for_host`]: those of the container with what its machine needs beside it. systemd makes a scope
 //! only around a process, so with it `create` makes nothing and `enter` does all.
 
+mod devices;
 mod directory;
 mod hierarchy;
 mod location;
@@ -43,6 +45,8 @@ pub(crate) enum CgroupError {
     Setting { field: String, value: String, path: PathBuf, source: io::Error },
     #[error("{field}: cgroup controller {controller}: not available in {place}")]
     NoController { field: String, controller: String, place: String },
+    #[error("{field}.devices: the rules to {}", path.display())]
+    Devices { field: String, path: PathBuf, source: io::Error },
     #[error("container's cgroup is not empty: {}: {count} process(es) found", path.display())]
     Occupied { path: PathBuf, count: usize },
     #[error("container's cgroup unexpectedly frozen: {}", path.display())]
@@ -96,6 +100,9 @@ pub(crate) struct HostCgroup {
     scope: Option<Scope>,
     /// Directories that cannot be made are left out.
     tolerant: bool,
+    /// What only root may do is left out.
+    #[serde(default)]
+    unprivileged: bool,
 }
 
 /// The cgroup in one hierarchy.
@@ -143,7 +150,7 @@ impl HostCgroup {
             let (controllers, mount) = (hierarchy.controllers.clone(), hierarchy.mount.clone());
             members.push(Member { controllers, mount, path, made });
         }
-        Ok(Self { version, members, scope, tolerant })
+        Ok(Self { version, members, scope, tolerant, unprivileged: request.rootless })
     }
 
     /// Makes the cgroup and sets its limits. What was made before a failure is for [`Self::remove`].

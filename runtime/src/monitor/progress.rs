@@ -105,6 +105,7 @@ impl Lifecycle for Progress {
         self.enter_cgroup()?;
         self.run_create_hooks()?;
         // After the hooks, which are not the container's to confine, and before there are other threads.
+        self.record.drupe.cgroup.confine_devices(&self.limits.devices, resources::FIELD)?;
         Ok(labels::apply(&self.labels)?)
     }
 

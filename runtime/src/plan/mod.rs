@@ -24,7 +24,7 @@ use drupe_vmm::MachineConfig;
 
 use crate::bundle::{Bundle, Config, FieldError, Problem};
 use crate::container::ContainerId;
-use crate::device_program::{self, DeviceRule};
+use crate::device_program;
 use crate::resources::{self as limits, Resources};
 use crate::settings::Settings;
 use support::Warning;
@@ -187,17 +187,7 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, settings: &Settings, debug: bool)
 
 /// The rules for devices, as the guest's kernel keeps them.
 fn device_program(resources: &Resources) -> Result<Vec<u64>, FieldError> {
-    let rules: Vec<_> = resources
-        .devices
-        .iter()
-        .map(|rule| DeviceRule {
-            allow: rule.allow,
-            kind: rule.kind.clone(),
-            major: rule.major,
-            minor: rule.minor,
-            access: rule.access.clone(),
-        })
-        .collect();
+    let rules: Vec<_> = resources.devices.iter().map(Into::into).collect();
     device_program::compile(&rules)
         .map_err(|error| FieldError::new(error.field, Problem::Reason(error.reason)))
 }

@@ -139,8 +139,6 @@ fn files_of_version_1() {
             "network.classID: net_cls.classid = 5",
             "network.priorities[0]: net_prio.ifpriomap = eth0 7",
             "rdma.mlx5_1: rdma.max = mlx5_1 hca_handle=3 hca_object=10000",
-            "devices[0]: devices.deny = a *:* rwm",
-            "devices[1]: devices.allow = c 10:200 rw",
         ]
     );
 }

@@ -5,7 +5,8 @@ use drupe_protocol::CgroupSetting;
 use super::v2::{Settings, pids_max, rdma};
 use super::{BlockIo, DeviceRule, Resources};
 
-/// What to write, in this order. `bfq` as in [`super::v2::settings`]. `unified` names files of version 2 and is left out.
+/// What to write, in this order. `bfq` as in [`super::v2::settings`]. `unified` names files of version 2 and is left out,
+/// and so are devices, which are set once.
 pub fn settings(resources: &Resources, field: &str, bfq: bool) -> Vec<CgroupSetting> {
     let mut settings = Settings::new(field);
     cpu(resources, &mut settings);
@@ -25,10 +26,6 @@ pub fn settings(resources: &Resources, field: &str, bfq: bool) -> Vec<CgroupSett
         settings.push(&format!("network.priorities[{index}]"), "net_prio.ifpriomap", value);
     }
     rdma(resources, &mut settings);
-    for (index, rule) in resources.devices.iter().enumerate() {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        settings.push(&format!("devices[{index}]"), file, rule.text());
-    }
     settings.finish()
 }
 

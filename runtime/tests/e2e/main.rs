@@ -20,6 +20,7 @@ mod bad_input;
 mod bundle;
 mod caller;
 mod case;
+mod cgroups;
 mod container;
 mod crash;
 mod debian;
@@ -92,6 +93,7 @@ fn all() -> Vec<Case> {
         debian::cases,
         isolation::cases,
         labels::cases,
+        cgroups::cases,
         many::cases,
         bad_input::cases,
         bad_guest::cases,

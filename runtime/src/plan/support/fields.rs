@@ -96,7 +96,10 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("linux.personality.domain", GUEST),
     ("linux.personality.flags", Warned("the specification defines none")),
     ("linux.resources", Parts),
-    ("linux.resources.devices", GUEST),
+    (
+        "linux.resources.devices",
+        Applied("in the guest, to its devices; on the host to the monitor, which has /dev/kvm beside them"),
+    ),
     ("linux.resources.memory", Parts),
     ("linux.resources.memory.limit", EVERYWHERE),
     ("linux.resources.memory.reservation", BOTH),

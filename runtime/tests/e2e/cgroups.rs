@@ -1,0 +1,49 @@
+//! The cgroup on the host that the container's process is in, as other processes of the host find it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::case::Case;
+use crate::container::Container;
+use crate::stage::Stage;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![Case::new("cgroups::devices_of_the_host_are_those_of_the_rules", devices).cost(2)]
+}
+
+/// Where the container's process is in the hierarchy of version 2; `None` where the host has none.
+fn directory(container: &Container<'_>) -> Option<PathBuf> {
+    let pid = container.state()["pid"].as_u64().expect("a pid");
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process");
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let directory = Path::new("/sys/fs/cgroup").join(path);
+    directory.join("cgroup.procs").exists().then_some(directory)
+}
+
+/// Opens a device from within a cgroup.
+fn opens(cgroup: &Path, device: &str) -> bool {
+    let script = format!("echo $$ >{}/cgroup.procs && exec 3<{device}", cgroup.display());
+    Command::new("sh").args(["-c", &script]).output().expect("sh").status.success()
+}
+
+fn devices(stage: &Stage) {
+    for (rules, readable) in [
+        (json!([{ "allow": false, "access": "rwm" }]), false),
+        (
+            json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" }]),
+            true,
+        ),
+    ] {
+        let bundle = stage.bundle(&["sleep", "1000"]);
+        let container =
+            Container::started(bundle.with(|c| c["linux"]["resources"] = json!({ "devices": rules })));
+        let Some(cgroup) = directory(&container) else { return container.end() };
+        assert!(opens(&cgroup, "/dev/null") && opens(&cgroup, "/dev/urandom"));
+        assert_eq!(opens(&cgroup, "/dev/kmsg"), readable, "{rules}");
+        assert!(!opens(&cgroup, "/dev/mem"));
+        container.end();
+    }
+}
