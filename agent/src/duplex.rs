@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::{Errno, ioctl_fionread, read, write};
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{Shutdown, shutdown};
+
+use crate::reader::{Reader, edges, take_edge};
 
 /// What the local descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +36,7 @@ pub(crate) struct Duplex {
 struct Ends {
     local: OwnedFd,
     host: OwnedFd,
-    /// Becomes readable when the host closes a half of the connection, or all of it.
-    host_ends: OwnedFd,
+    reader: Reader,
 }
 
 /// Bytes of one direction.
@@ -46,11 +47,10 @@ const ROUNDS: usize = 32;
 impl Duplex {
     /// A relay between two non-blocking descriptors.
     pub(crate) fn new(kind: Local, local: OwnedFd, host: OwnedFd) -> Result<Self, Errno> {
-        // By edges: of vsock, poll says the same after the first half was closed and after both.
-        let host_ends = edges(host.as_fd(), epoll::EventFlags::RDHUP)?;
+        let reader = Reader::of(host.as_fd())?;
         Ok(Self {
             kind,
-            ends: Some(Ends { local, host, host_ends }),
+            ends: Some(Ends { local, host, reader }),
             to_host: Flow::new(),
             to_local: Flow::new(),
             parked: None,
@@ -76,7 +76,7 @@ impl Duplex {
     ///
     /// The end of a side is reported at every poll: a side is left out while its end could not be acted on.
     pub(crate) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        let Some(Ends { local, host, host_ends }) = &self.ends else { return };
+        let Some(Ends { local, host, reader }) = &self.ends else { return };
         if let Some(events) = self.local_events() {
             let local = self.parked.as_ref().unwrap_or(local);
             fds.push(PollFd::from_borrowed_fd(local.as_fd(), events));
@@ -85,7 +85,7 @@ impl Duplex {
             fds.push(PollFd::from_borrowed_fd(host.as_fd(), events));
         }
         if !self.host_is_gone {
-            fds.push(PollFd::from_borrowed_fd(host_ends.as_fd(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN));
         }
     }
 
@@ -98,14 +98,14 @@ impl Duplex {
             |watched: bool| if watched { answers.next() } else { None }.unwrap_or(PollFlags::empty());
         let local = answer(self.local_events().is_some());
         let host = answer(self.host_events().is_some());
-        let host_ends = answer(!self.host_is_gone);
-        if local.is_empty() && host.is_empty() && host_ends.is_empty() {
+        let reader = answer(!self.host_is_gone);
+        if local.is_empty() && host.is_empty() && reader.is_empty() {
             return;
         }
         if !local.is_empty() {
             self.parked = None;
         }
-        self.host_is_gone |= host.intersects(ENDED) || (!host_ends.is_empty() && self.host_reads_no_more());
+        self.host_is_gone |= host.intersects(ENDED) || (!reader.is_empty() && self.reader_is_gone());
         self.pump();
         if local.intersects(ENDED) {
             self.local_ended();
@@ -141,12 +141,8 @@ impl Duplex {
         (!events.is_empty()).then_some(events)
     }
 
-    /// After the host has closed a half of the connection: whether it was the one, which is its right, or the other.
-    fn host_reads_no_more(&self) -> bool {
-        let Some(Ends { host, host_ends, .. }) = &self.ends else { return true };
-        // Sending nothing tells.
-        take_edge(host_ends.as_fd()).is_err()
-            || send(host, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_err()
+    fn reader_is_gone(&self) -> bool {
+        self.ends.as_ref().is_none_or(|Ends { host, reader, .. }| reader.is_gone(host.as_fd()))
     }
 
     fn pump(&mut self) {
@@ -216,18 +212,6 @@ fn park(terminal: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
     take_edge(parked.as_fd())?;
     let answer = state(terminal, PollFlags::IN);
     Ok((answer.contains(PollFlags::HUP) && !answer.contains(PollFlags::IN)).then_some(parked))
-}
-
-/// A descriptor that becomes readable when something happens to another one, and not as long as it lasts.
-fn edges(fd: BorrowedFd<'_>, events: epoll::EventFlags) -> Result<OwnedFd, Errno> {
-    let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&edges, fd, epoll::EventData::new_u64(0), events | epoll::EventFlags::ET)?;
-    Ok(edges)
-}
-
-fn take_edge(edges: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut event = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-    epoll::wait(edges, &mut event, Some(&NOW)).map(drop)
 }
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -34,6 +34,7 @@ mod mounts;
 mod process;
 mod processes;
 mod question;
+mod reader;
 mod report;
 mod resolve;
 mod rlimits;

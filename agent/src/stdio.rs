@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, ioctl_fionread};
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{Shutdown, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+
+use crate::reader::Reader;
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +30,14 @@ pub(crate) struct Relay {
     waits_for: WaitsFor,
     /// The process has ended, and this many bytes from before that are left in the pipe.
     left: Option<usize>,
-    /// The host may have stopped to read, and has not been asked yet.
-    peer_unknown: bool,
 }
 
 #[derive(Debug)]
 struct Ends {
     pipe: OwnedFd,
     socket: OwnedFd,
+    /// Of what goes to the host.
+    reader: Option<Reader>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +60,15 @@ impl Relay {
             Direction::ToHost => (read, write),
         };
         fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        let reader = match direction {
+            Direction::ToWorkload => None,
+            Direction::ToHost => Some(Reader::of(socket.as_fd())?),
+        };
         let relay = Self {
             direction,
-            open: Some(Ends { pipe, socket }),
+            open: Some(Ends { pipe, socket, reader }),
             waits_for: WaitsFor::Source,
             left: None,
-            peer_unknown: direction == Direction::ToHost,
         };
         Ok((relay, theirs))
     }
@@ -82,12 +87,14 @@ impl Relay {
     /// A side that is not waited for is left out when the other one is the sink: its end, reported at every
     /// poll, could not be acted on yet.
     pub(crate) fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
-        let Some(Ends { pipe, socket }) = &self.open else { return };
-        let mut add = |fd: &'a OwnedFd, events| fds.push(PollFd::from_borrowed_fd(fd.as_fd(), events));
+        let Some(Ends { pipe, socket, reader }) = &self.open else { return };
+        let mut add = |fd: &'a dyn AsFd, events| fds.push(PollFd::from_borrowed_fd(fd.as_fd(), events));
         match (self.direction, self.waits_for) {
             (Direction::ToHost, WaitsFor::Source) => {
                 add(pipe, PollFlags::IN);
-                add(socket, if self.peer_unknown { PollFlags::RDHUP } else { PollFlags::empty() });
+                if let Some(reader) = reader {
+                    add(reader, PollFlags::IN);
+                }
             }
             (Direction::ToHost, WaitsFor::Sink) => add(socket, PollFlags::OUT),
             (Direction::ToWorkload, WaitsFor::Source) => {
@@ -133,23 +140,18 @@ impl Relay {
         }
     }
 
-    fn reader_is_gone(&mut self, sink: PollFlags) -> bool {
-        if sink.intersects(PollFlags::ERR | PollFlags::HUP) {
-            return true;
+    /// Whether nobody takes what goes this way any more; `answer` is the other side's.
+    fn reader_is_gone(&self, answer: PollFlags) -> bool {
+        let Some(Ends { socket, reader, .. }) = &self.open else { return true };
+        match reader {
+            Some(reader) => !answer.is_empty() && reader.is_gone(socket.as_fd()),
+            None => answer.intersects(PollFlags::ERR | PollFlags::HUP),
         }
-        if !sink.contains(PollFlags::RDHUP) {
-            return false;
-        }
-        // The host will send nothing more. That alone is its right on this stream; whether it also stopped to
-        // read is what sending nothing tells.
-        self.peer_unknown = false;
-        let Some(ends) = &self.open else { return false };
-        send(&ends.socket, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_err()
     }
 
     fn pump(&mut self) {
         for _ in 0..ROUNDS {
-            let Some(Ends { pipe, socket }) = &self.open else { return };
+            let Some(Ends { pipe, socket, .. }) = &self.open else { return };
             let (from, to) = match self.direction {
                 Direction::ToHost => (pipe, socket),
                 Direction::ToWorkload => (socket, pipe),
@@ -279,6 +281,19 @@ mod tests {
             relay.join().unwrap();
             assert_eq!(process.write_all(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         }
+    }
+
+    #[test]
+    fn vsock_reader_that_leaves_by_halves_breaks_the_pipe() {
+        let Some((relay, mut process, host)) = relay(Direction::ToHost, 9006) else { return };
+        let relay = thread::spawn(move || serve(relay));
+        for half in [Half::Write, Half::Read] {
+            thread::sleep(std::time::Duration::from_millis(200));
+            host.shutdown(half).unwrap();
+        }
+        // Ends without a byte: it is the first write that fails, none is lost without a word.
+        relay.join().unwrap();
+        assert_eq!(process.write_all(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
