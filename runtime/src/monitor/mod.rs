@@ -154,6 +154,7 @@ pub(crate) fn run(
         tasks,
         timer: Timer::new().map_err(MonitorError::Descriptors)?,
         deadline: Timer::new().map_err(MonitorError::Descriptors)?,
+        kill_timeout: Supervisor::KILL_TIMEOUT,
         patience: Supervisor::PATIENCE,
         record: Rc::clone(&record),
         lifecycle: setting.lifecycle,

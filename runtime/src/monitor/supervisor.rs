@@ -29,8 +29,6 @@ pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How many looks in a row may find a stream that could be written to, and a guest that does not end it.
 const DRAIN_PATIENCE: u32 = 10;
-/// How long a guest may take to end its workload after SIGKILL, before the machine is ended.
-const KILL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How a container ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +75,8 @@ pub(crate) struct Supervisor {
     pub(crate) timer: Timer,
     /// Set when the workload was told to end at once.
     pub(crate) deadline: Timer,
+    /// How long it may take to end then.
+    pub(crate) kill_timeout: Duration,
     pub(crate) patience: u32,
     pub(crate) record: Rc<RefCell<Record>>,
     pub(crate) lifecycle: Box<dyn Lifecycle>,
@@ -90,6 +90,8 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// How patient a new one is.
     pub(crate) const PATIENCE: u32 = DRAIN_PATIENCE;
+    /// How long a guest may take to end its workload after SIGKILL, before the machine is ended.
+    pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(4);
 
     pub(super) fn end(&mut self, result: Result<Ending, MonitorError>) {
         if self.has_ended() {
@@ -206,7 +208,7 @@ impl Supervisor {
 
     /// The workload was told to end at once: the machine is ended if it does not.
     pub(super) fn expect_end(&self) -> Result<(), MonitorError> {
-        self.deadline.set_once(KILL_TIMEOUT).map_err(MonitorError::Descriptors)
+        self.deadline.set_once(self.kill_timeout).map_err(MonitorError::Descriptors)
     }
 
     fn give_up(&mut self) -> Result<(), MonitorError> {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{
@@ -86,7 +87,12 @@ impl Scene {
         Self::setting(true)
     }
 
+    /// A workload that was told to end at once may take as long as a test does.
     pub(super) fn setting(starts: bool) -> Self {
+        Self::with_kill_timeout(starts, Duration::from_secs(3600))
+    }
+
+    pub(super) fn with_kill_timeout(starts: bool, kill_timeout: Duration) -> Self {
         let (control, control_port) = control::channel().unwrap();
         let mut config = guest_config();
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -115,6 +121,7 @@ impl Scene {
             tasks,
             timer: Timer::new().unwrap(),
             deadline: Timer::new().unwrap(),
+            kill_timeout,
             patience: 2,
             record: Rc::clone(&record),
             lifecycle: Box::new(Told(Rc::clone(&told))),
