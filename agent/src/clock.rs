@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-/// A time of day that differs less is left as it is.
-const TOLERANCE_NS: u64 = 10_000_000;
+/// A time of day that is behind the host's by less is left as it is.
+const BEHIND_NS: u64 = 10_000_000;
+/// One that is ahead by less as well: more likely the message is late, by the time that it took.
+const AHEAD_NS: u64 = 50_000_000;
 const NS: u64 = 1_000_000_000;
 
 /// Microseconds that the time namespace of this process adds.
@@ -36,7 +38,7 @@ pub(crate) fn set(unix_ns: u64) {
 fn step(now: Timespec, unix_ns: u64) -> Option<Timespec> {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let now_ns = seconds.saturating_mul(NS).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0));
-    if now_ns.abs_diff(unix_ns) <= TOLERANCE_NS {
+    if now_ns <= unix_ns.saturating_add(AHEAD_NS) && now_ns >= unix_ns.saturating_sub(BEHIND_NS) {
         return None;
     }
     Some(Timespec { tv_sec: i64::try_from(unix_ns / NS).ok()?, tv_nsec: i64::try_from(unix_ns % NS).ok()? })
@@ -51,10 +53,11 @@ mod tests {
         let now = Timespec { tv_sec: 1_700_000_000, tv_nsec: 5 };
         let ns = 1_700_000_000 * NS + 5;
         assert_eq!(step(now, ns), None);
-        assert_eq!(step(now, ns + TOLERANCE_NS), None);
-        assert_eq!(step(now, ns - TOLERANCE_NS), None);
+        assert_eq!(step(now, ns + BEHIND_NS), None);
+        assert_eq!(step(now, ns - AHEAD_NS), None);
         let forward = Timespec { tv_sec: 1_700_000_000, tv_nsec: 10_000_006 };
-        assert_eq!(step(now, ns + TOLERANCE_NS + 1), Some(forward));
+        assert_eq!(step(now, ns + BEHIND_NS + 1), Some(forward));
+        assert!(step(now, ns - AHEAD_NS - 1).is_some());
         let back = Timespec { tv_sec: 1_699_999_998, tv_nsec: 5 };
         assert_eq!(step(now, ns - 2 * NS), Some(back));
         // A guest that has no clock starts in 1970.

@@ -115,6 +115,16 @@ impl Container {
         self.init.as_ref().map(|init| init.process.pid)
     }
 
+    /// The process that becomes, or is, the workload.
+    pub(crate) fn main_pid(&self) -> Pid {
+        self.main.process().pid
+    }
+
+    /// Whether that process has ended. What is left of the container goes away by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.main.has_ended()
+    }
+
     /// What an exec needs to know of this container, when it can have one more.
     pub(crate) fn home(&self, exec: u32) -> Result<Home<'_>> {
         if self.main.phase() != Phase::Running || self.main.has_ended() {

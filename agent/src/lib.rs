@@ -23,6 +23,7 @@ pub mod dial;
 mod duplex;
 mod exec;
 mod failure;
+mod freezer;
 mod hooks;
 mod ids;
 mod limits;

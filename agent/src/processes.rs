@@ -1,7 +1,7 @@
 //! The processes of a container, from the agent's own /proc.
 //!
 //! Reading a command line reads the memory of the process, which can keep the reader waiting as long as it likes
-//! (a page of a filesystem that it serves itself): only [`crate::question`]'s children call this.
+//! (a page of a filesystem that it serves itself): only [`crate::question`]'s children make a list.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -31,6 +31,12 @@ pub(crate) fn list(root: &Path, id: &str, except: Option<Pid>) -> io::Result<Vec
     }
     let mut left = MAX_COMMANDS;
     Ok(pids.into_iter().filter_map(|pid| describe(pid, &mut left)).collect())
+}
+
+/// The state letter of a process. Unlike a command line, nobody can delay it.
+pub(crate) fn state(pid: Pid) -> Option<char> {
+    let stat = fs::read(Path::new("/proc").join(pid.as_raw_pid().to_string()).join("stat")).ok()?;
+    Some(Stat::parse(&String::from_utf8_lossy(&stat))?.state)
 }
 
 /// `None` when the process has ended meanwhile.

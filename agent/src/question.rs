@@ -1,8 +1,9 @@
 //! Questions of the host about a container.
 //!
-//! What the kernel answers by itself is answered at once. A list of processes is made by a child of the agent,
+//! What the kernel answers by itself is answered at once, what it does in its own time when it is done. A list of processes is made by a child of the agent,
 //! since a process can delay whoever looks at it: the loop never waits for a container.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,8 +14,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustix::process::Pid;
+use rustix::time::Timespec;
 
+use crate::container::Container;
 use crate::failure::{Named, Result, setup};
+use crate::freezer::Freezer;
 use crate::sys::Process;
 use crate::{limits, processes, sys};
 
@@ -30,10 +34,11 @@ pub(crate) struct About<'a> {
     pub(crate) own: Option<Pid>,
 }
 
-/// Questions that children work on.
+/// Questions that children work on, and those about containers that are to stand still.
 #[derive(Debug, Default)]
 pub(crate) struct Questions {
     pending: Vec<Pending>,
+    freezer: Freezer,
 }
 
 #[derive(Debug)]
@@ -55,6 +60,8 @@ impl Questions {
                 limits::update(cgroups, container, settings).map(|()| Some(Answer::Updated))
             }
             Question::Processes => self.list(about, number).map(|()| None),
+            Question::Freeze => self.freezer.freeze(cgroups, container, number).map(|()| None),
+            Question::Thaw => self.freezer.thaw(cgroups, container).map(|()| Some(Answer::Thawed)),
         };
         let answer = answer.unwrap_or_else(|failure| Some(Answer::Failed(failure)))?;
         Some(GuestMessage::Answer { container: container.to_owned(), number, answer })
@@ -88,6 +95,25 @@ impl Questions {
             pending.give(Answer::Failed(setup("question", "its process ended early")), messages);
         }
         true
+    }
+
+    /// How long to wait at most before the next look at containers.
+    pub(crate) fn interval(&self) -> Option<&'static Timespec> {
+        self.freezer.interval()
+    }
+
+    /// Looks at containers that are to stand still. True when children are to be reaped for it.
+    pub(crate) fn look(&mut self, cgroups: &Path, containers: &BTreeMap<String, Container>) -> bool {
+        self.freezer.look(cgroups, containers)
+    }
+
+    /// Answers what that look showed.
+    pub(crate) fn answer_look(
+        &mut self,
+        containers: &BTreeMap<String, Container>,
+        messages: &mut Vec<GuestMessage>,
+    ) {
+        self.freezer.answer(containers, messages);
     }
 
     /// Ends what works on questions about a container.

@@ -100,7 +100,8 @@ impl<D: Dial> Agent<D> {
             container.wake(&mut answers, &mut messages);
         }
         self.questions.wake(&mut answers, &mut messages);
-        if child_ended {
+        let is_still = self.questions.look(&self.places.cgroup, &self.containers);
+        if child_ended || is_still {
             self.reap(&mut messages);
         }
         let cgroups = &self.places.cgroup;
@@ -112,6 +113,7 @@ impl<D: Dial> Agent<D> {
             }
             !ended
         });
+        self.questions.answer_look(&self.containers, &mut messages);
         let open = link.is_empty() || link == PollFlags::OUT || self.link.receive()?;
         self.link.flush()?;
         self.send(&mut messages)?;
@@ -134,7 +136,7 @@ impl<D: Dial> Agent<D> {
         ];
         self.containers.values().for_each(|container| container.watch(&mut fds));
         self.questions.watch(&mut fds);
-        match poll(&mut fds, None) {
+        match poll(&mut fds, self.questions.interval()) {
             Ok(_) | Err(Errno::INTR) => Ok(fds.iter().map(PollFd::revents).collect()),
             Err(error) => Err(ServeError::System("poll", error.into())),
         }

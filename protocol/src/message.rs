@@ -78,7 +78,7 @@ pub enum SignalTarget {
     Exec(u32),
 }
 
-/// What can be asked about a container.
+/// What can be asked about, or of, a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Question {
@@ -88,6 +88,11 @@ pub enum Question {
     Statistics,
     /// Whether these files of its cgroup can be written: changes its limits, all or none.
     Update(Vec<CgroupSetting>),
+    /// That all its processes are frozen. When it is answered, signals that were sent before have had their effect:
+    /// they wait for the thaw, or have ended their process.
+    Freeze,
+    /// That its processes go on.
+    Thaw,
 }
 
 /// The answer to a [`Question`], of the same name.
@@ -100,6 +105,10 @@ pub enum Answer {
     Statistics(BTreeMap<String, String>),
     /// The limits were changed.
     Updated,
+    /// None of its processes runs.
+    Frozen,
+    /// They go on.
+    Thawed,
     /// It could not be answered; nothing was changed.
     Failed(Failure),
 }

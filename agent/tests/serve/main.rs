@@ -9,6 +9,7 @@ mod descriptors;
 mod devices;
 mod execs;
 mod files;
+mod freezing;
 mod hooks;
 mod host;
 mod identity;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         hooks::TESTS,
         execs::TESTS,
         files::TESTS,
+        freezing::TESTS,
         identity::TESTS,
         policy::TESTS,
         questions::TESTS,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::mount::{MountFlags, mount_remount};
 
@@ -136,6 +137,21 @@ fn block(signals: &[libc::c_int]) -> io::Result<libc::sigset_t> {
         0 => Ok(set),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Waits until it has stood still, makes a file, and says what time it was just before and how long that took.
+pub(crate) fn resumed(path: &str, say: impl Fn(&str) -> io::Result<u8>) -> io::Result<u8> {
+    say("ready")?;
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_secs(1) {
+        last = Instant::now();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (time, begin) = (SystemTime::now(), Instant::now());
+    fs::File::create_new(path)?;
+    let took = begin.elapsed().as_nanos();
+    let time = time.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?.as_nanos();
+    say(&format!("{time} {took}"))
 }
 
 /// Writes a file and says the errno, 0 for none.

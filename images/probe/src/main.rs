@@ -6,6 +6,8 @@
 //! probe fault KIND               segv, bus, fpe, ill, trap, abrt or sys: ends by that fault, not by kill(2)
 //! probe kill-self N              sends itself signal N; ends with status 0 if that has no effect
 //! probe wait-signal NAME...      prints `ready`, then the name of each signal that comes; ends after the last one named
+//! probe resumed PATH             prints `ready`; when it has stood still for over a second: makes a file, then prints what time it
+//!                                was before that and how long it took, in nanoseconds
 //! probe write PATH TEXT          writes a file; prints 0 or the errno
 //! probe remount-rw PATH          remounts read-write, the mount and its superblock; prints both errnos
 //! probe flood BYTES [FD [STATUS]] writes the pattern of `pattern` to a descriptor, then ends at once
@@ -46,6 +48,7 @@ fn run(words: &[&str]) -> io::Result<u8> {
         ["fault", kind] => act::fault(kind),
         ["kill-self", signal] => act::kill_self(number(signal)?),
         ["wait-signal", names @ ..] => act::wait_signals(names, say),
+        ["resumed", path] => act::resumed(path, say),
         ["write", path, text] => say(&act::write(path, text).to_string()),
         ["remount-rw", path] => {
             let (mount, superblock) = act::remount_rw(path);

@@ -50,7 +50,7 @@ pub(crate) fn events(global: &GlobalArgs, args: &EventsArgs) -> Result<u8, Failu
         let files = match statistics(&container, &mut client) {
             Ok(files) => files,
             Err(QueryError::Over(_)) => break,
-            // It is paused, say: nothing happens in it.
+            // The guest has much else to answer, say.
             Err(QueryError::Denied(reason)) => {
                 log::debug!("no statistics: {reason}");
                 continue;

@@ -1,4 +1,4 @@
-//! `drupe pause`: the machine's processors stop.
+//! `drupe pause`: the container's processes are frozen, then the machine's processors stop.
 
 use super::{Failure, find, query};
 use crate::cli::{GlobalArgs, PauseArgs};

@@ -22,7 +22,7 @@ pub(crate) enum Status {
     Created,
     /// Its program runs.
     Running,
-    /// Its machine stands still.
+    /// It stands still.
     Paused,
     /// It is over.
     Stopped,
@@ -107,7 +107,6 @@ pub(crate) enum Refusal {
     ExecStopped,
     ExecPaused,
     ExecCreated,
-    GuestPaused,
     NotStopped(Status),
 }
 
@@ -125,7 +124,6 @@ impl Refusal {
             Self::ExecStopped => "cannot exec in a stopped container".into(),
             Self::ExecPaused => "cannot exec in a paused container (use --ignore-paused to override)".into(),
             Self::ExecCreated => "cannot exec in a container that is not started".into(),
-            Self::GuestPaused => "container is paused: its guest cannot be asked before it is resumed".into(),
             Self::NotStopped(status) => format!("cannot delete container {id} that is not stopped: {status}"),
         }
     }
@@ -171,8 +169,7 @@ pub(crate) fn verdict(verb: Verb, status: Option<Status>) -> Verdict {
         (V::Exec, Paused) => Refused(R::ExecPaused),
         (V::ExecPaused, Paused) => Allowed,
 
-        (V::Ps | V::Events | V::Update, Created | Running) => Allowed,
-        (V::Ps | V::Events | V::Update, Paused) => Refused(R::GuestPaused),
+        (V::Ps | V::Events | V::Update, Created | Running | Paused) => Allowed,
         (V::Pause, Created | Running) => Allowed,
         (V::Pause, Paused) => Refused(R::NotRunning),
         (V::Resume, Paused) => Allowed,
@@ -212,7 +209,6 @@ mod tests {
         const NOT_PAUSED: &str = "container not paused";
         const CREATED: &str = "cannot exec in a container that is not started";
         const STOPPED: &str = "cannot exec in a stopped container";
-        const PAUSED: &str = "container is paused: its guest cannot be asked before it is resumed";
         let not_stopped = |status: &str| format!("cannot delete container x that is not stopped: {status}");
         let (creating, running, paused) =
             (not_stopped("creating"), not_stopped("running"), not_stopped("paused"));
@@ -245,11 +241,11 @@ mod tests {
                 ],
             ),
             (Verb::ExecPaused, [NONE, "wait", CREATED, "yes", "yes", STOPPED]),
-            (Verb::Ps, [NONE, "wait", "yes", "yes", PAUSED, NOT_RUNNING]),
+            (Verb::Ps, [NONE, "wait", "yes", "yes", "yes", NOT_RUNNING]),
             (Verb::Pause, [NONE, "wait", "yes", "yes", NOT_RUNNING, NOT_RUNNING]),
             (Verb::Resume, [NONE, "wait", NOT_PAUSED, NOT_PAUSED, "yes", NOT_PAUSED]),
-            (Verb::Events, [NONE, "wait", "yes", "yes", PAUSED, NOT_RUNNING]),
-            (Verb::Update, [NONE, "wait", "yes", "yes", PAUSED, NOT_RUNNING]),
+            (Verb::Events, [NONE, "wait", "yes", "yes", "yes", NOT_RUNNING]),
+            (Verb::Update, [NONE, "wait", "yes", "yes", "yes", NOT_RUNNING]),
         ];
         for (verb, row) in table {
             for (status, expected) in STATES.into_iter().zip(row) {

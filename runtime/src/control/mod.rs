@@ -46,9 +46,9 @@ pub(crate) enum Request {
     },
     /// List the processes.
     Processes,
-    /// Stop the machine's processors.
+    /// Freeze the processes, and stop the machine's processors.
     Pause,
-    /// Let them go on.
+    /// Let all go on.
     Resume,
     /// Tell what the container uses.
     Statistics,

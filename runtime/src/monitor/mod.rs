@@ -6,6 +6,7 @@
 mod control;
 mod conversation;
 mod kernel_log;
+mod pause;
 mod pending;
 mod progress;
 mod report;
@@ -38,6 +39,7 @@ use crate::labels::LabelError;
 use crate::pid_file::PidFileError;
 use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
+use pause::Bounds;
 use requests::Clients;
 use supervisor::{HELLO_TIMEOUT, Record, Supervisor};
 use tasks::Tasks;
@@ -144,7 +146,7 @@ pub(crate) fn run(
     stages.mark("host");
     let handle = machine.handle();
     let record = Rc::new(RefCell::new(Record { stages: stages.clone(), status: None, result: None }));
-    let tasks = Tasks::new(&guest.id, Box::new(handle.clone()), Arc::clone(&changed))?;
+    let tasks = Tasks::new(&guest.id, Box::new(handle.clone()), Arc::clone(&changed), Bounds::default())?;
     let supervisor = Supervisor {
         conversation: Conversation::new(guest),
         control,
@@ -209,6 +211,8 @@ fn conclude(
 
 #[cfg(test)]
 mod fake_machine;
+#[cfg(test)]
+mod pause_test;
 #[cfg(test)]
 mod requests_test;
 #[cfg(test)]

@@ -44,6 +44,8 @@ enum Kind {
     Processes,
     Statistics,
     Update,
+    Freeze,
+    Thaw,
 }
 
 /// What a message of the guest means for a task.
@@ -99,6 +101,8 @@ impl Pending {
             Question::Processes => Kind::Processes,
             Question::Statistics => Kind::Statistics,
             Question::Update(_) => Kind::Update,
+            Question::Freeze => Kind::Freeze,
+            Question::Thaw => Kind::Thaw,
         };
         self.questions.insert(number, kind);
         Ok((number, HostMessage::Ask { container: self.container.clone(), number, question }))
@@ -147,6 +151,8 @@ impl Pending {
                     Answer::Processes(_) => kind == Kind::Processes,
                     Answer::Statistics(_) => kind == Kind::Statistics,
                     Answer::Updated => kind == Kind::Update,
+                    Answer::Frozen => kind == Kind::Freeze,
+                    Answer::Thawed => kind == Kind::Thaw,
                     Answer::Failed(_) => true,
                 };
                 if !fits {
@@ -256,6 +262,8 @@ mod tests {
             (Question::Processes, Answer::Processes(Vec::new())),
             (Question::Statistics, Answer::Statistics(BTreeMap::new())),
             (Question::Update(Vec::new()), Answer::Updated),
+            (Question::Freeze, Answer::Frozen),
+            (Question::Thaw, Answer::Thawed),
             (Question::Processes, Answer::Failed(failure())),
         ] {
             let (number, _) = tasks.ask(question).unwrap();

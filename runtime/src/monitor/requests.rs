@@ -158,13 +158,14 @@ impl Supervisor {
         ops: &mut EventOps,
     ) -> Result<(), MonitorError> {
         if signal == libc::SIGKILL && self.tasks.is_paused() {
-            // The guest would get it when it is resumed.
+            // No guest is waited for that stands still.
             self.end(Ok(Ending::Exited(KILLED)));
             return Ok(());
         }
         match self.conversation.signal(signal, target) {
             SignalAction::Send(message) => {
                 self.send(&message, ops)?;
+                self.await_signal(ops)?;
                 if signal == libc::SIGKILL { self.expect_end() } else { Ok(()) }
             }
             SignalAction::Hold | SignalAction::Ignore => Ok(()),

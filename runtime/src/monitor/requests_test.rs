@@ -91,7 +91,7 @@ fn a_kill_is_answered_at_the_end() {
 
 #[test]
 fn a_guest_that_does_not_obey_a_kill_is_ended() {
-    let scene = Scene::with_kill_timeout(true, Duration::from_millis(1));
+    let scene = Scene::with_patience(true, Duration::from_millis(1));
     let mut scene = scene.connect().then(&[hello(), ready(), started()]);
     let reply = ask(&mut scene, signal(libc::SIGKILL), |_| {});
     assert_eq!(reply.unwrap(), Reply::Done);

@@ -21,6 +21,7 @@ use super::signals::Signals;
 use super::stdio::Outputs;
 use super::tasks::{self, Tasks};
 use super::timer::Timer;
+use crate::container::Status;
 use crate::stage::Stages;
 
 /// How long a guest may take to boot: the processor may be emulated, and shared by many that boot at once.
@@ -56,6 +57,7 @@ const OUTPUTS: u32 = 3;
 const TIMER: u32 = 4;
 const DEADLINE: u32 = 5;
 const TASKS: u32 = 7;
+const PAUSE: u32 = 8;
 pub(super) const LISTENER: u32 = 6;
 /// The first of the clients.
 pub(super) const SESSIONS: u32 = 1 << 16;
@@ -163,10 +165,15 @@ impl Supervisor {
             }
             GuestMessage::Started { .. } => {
                 self.lifecycle.started();
+                if self.tasks.is_paused() {
+                    // It was executed before it was frozen, and that is told late.
+                    self.lifecycle.changed(Status::Paused);
+                }
                 self.reply_started(ops)
             }
             GuestMessage::Exited { status, .. } => {
                 self.record.borrow_mut().status = Some(status);
+                self.end_pause(ops)?;
                 self.timer.set_every(DRAIN_INTERVAL).map_err(MonitorError::Descriptors)
             }
             GuestMessage::Failed { .. }
@@ -251,6 +258,7 @@ impl Supervisor {
         ops.add(Events::with_data_raw(self.signals.fd(), SIGNALS, EventSet::IN))?;
         ops.add(Events::with_data(&*self.changed, OUTPUTS, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.tasks.timer().fd(), TASKS, EventSet::IN))?;
+        ops.add(Events::with_data_raw(self.tasks.pause.timer().fd(), PAUSE, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.timer.fd(), TIMER, EventSet::IN))?;
         ops.add(Events::with_data_raw(self.deadline.fd(), DEADLINE, EventSet::IN))?;
         if let Some(listener) = &self.clients.listener {
@@ -278,6 +286,7 @@ impl MutEventSubscriber for Supervisor {
             TIMER => self.tick(),
             DEADLINE => self.give_up(),
             TASKS => self.tick_execs(),
+            PAUSE => self.give_up_pause(ops),
             LISTENER => self.accept(ops),
             number if number >= SESSIONS => self.serve(number, ops),
             _ => {
@@ -286,7 +295,7 @@ impl MutEventSubscriber for Supervisor {
                 Ok(())
             }
         };
-        match result.and_then(|()| self.check_execs(ops)) {
+        match result.and_then(|()| self.check_execs(ops)).and_then(|()| self.settle()) {
             Ok(()) => self.check_end(),
             Err(error) => self.end(Err(error)),
         }

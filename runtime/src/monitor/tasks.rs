@@ -1,6 +1,6 @@
 //! What clients ask about the workload while it runs: other processes, terminals, pausing, numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -16,11 +16,12 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::MonitorError;
 use super::conversation::State;
-use super::pending::{Pending, TaskEvent};
+use super::pause::{Bounds, Pause};
+use super::pending::{Busy, Pending, TaskEvent};
 use super::stdio::{self, Outputs, StreamFds, Streams, TerminalFds};
 use super::supervisor::Supervisor;
 use super::timer::Timer;
-use crate::container::status::{self, Status, Verb, Verdict};
+use crate::container::status::{self, Verb, Verdict};
 use crate::control::{Reply, Request};
 use crate::descriptors::PassedFd;
 
@@ -68,8 +69,8 @@ pub(crate) struct Tasks {
     /// Who asked a question.
     askers: BTreeMap<u32, u32>,
     next_port: u32,
-    is_paused: bool,
-    machine: Box<dyn Controls>,
+    pub(super) pause: Pause,
+    pub(super) machine: Box<dyn Controls>,
     /// Written when a stream ends.
     changed: Arc<EventFd>,
     timer: Timer,
@@ -93,22 +94,33 @@ impl Tasks {
         container: &str,
         machine: Box<dyn Controls>,
         changed: Arc<EventFd>,
+        bounds: Bounds,
     ) -> io::Result<Self> {
         Ok(Self {
             pending: Pending::new(container),
             execs: BTreeMap::new(),
             askers: BTreeMap::new(),
             next_port: FIRST_PORT,
-            is_paused: false,
+            pause: Pause::new(bounds)?,
             machine,
             changed,
             timer: Timer::new()?,
         })
     }
 
-    /// Whether the machine stands still.
+    /// Whether the container counts as paused.
     pub(super) fn is_paused(&self) -> bool {
-        self.is_paused
+        self.pause.is_paused()
+    }
+
+    /// Makes a question, and what to tell the guest of it.
+    pub(super) fn ask(&mut self, question: Question) -> Result<(u32, HostMessage), Busy> {
+        self.pending.ask(question)
+    }
+
+    /// Forgets who asked these questions: those are to be told that there is no answer.
+    pub(super) fn forget(&mut self, questions: &BTreeSet<u32>) -> Vec<u32> {
+        questions.iter().filter_map(|number| self.askers.remove(number)).collect()
     }
 
     /// What announces that output should be looked at again.
@@ -211,7 +223,8 @@ impl Supervisor {
         match request {
             Request::Exec { process } => self.request_exec(client, *process, descriptors, ops),
             Request::SignalExec { signal } => {
-                self.tell_execs(client, |pending, exec| pending.signal(exec, signal), ops)
+                self.tell_execs(client, |pending, exec| pending.signal(exec, signal), ops)?;
+                self.await_signal(ops)
             }
             Request::ResizeExec { size } => {
                 self.tell_execs(client, |pending, exec| pending.resize(exec, size), ops)
@@ -259,7 +272,7 @@ impl Supervisor {
         messages.iter().try_for_each(|message| self.send(message, ops))
     }
 
-    fn refusal(&self, verb: Verb) -> Option<Reply> {
+    pub(super) fn refusal(&self, verb: Verb) -> Option<Reply> {
         match status::verdict(verb, Some(self.status())) {
             Verdict::Allowed => None,
             Verdict::Refused(refusal) => Some(Reply::failed(refusal.message(self.conversation.container()))),
@@ -277,36 +290,14 @@ impl Supervisor {
         if let Some(refusal) = self.refusal(verb) {
             return self.reply(client, &refusal, ops);
         }
-        match self.tasks.pending.ask(question) {
+        match self.tasks.ask(question) {
             Ok((number, message)) => {
+                self.tasks.pause.await_answer(number);
                 self.tasks.askers.insert(number, client);
                 self.send(&message, ops)
             }
             Err(busy) => self.reply(client, &Reply::failed(busy.to_string()), ops),
         }
-    }
-
-    fn request_pause(&mut self, client: u32, ops: &mut EventOps) -> Result<(), MonitorError> {
-        if let Some(refusal) = self.refusal(Verb::Pause) {
-            return self.reply(client, &refusal, ops);
-        }
-        self.tasks.machine.pause();
-        self.tasks.is_paused = true;
-        self.lifecycle.changed(Status::Paused);
-        self.reply(client, &Reply::Done, ops)
-    }
-
-    fn request_resume(&mut self, client: u32, ops: &mut EventOps) -> Result<(), MonitorError> {
-        if let Some(refusal) = self.refusal(Verb::Resume) {
-            return self.reply(client, &refusal, ops);
-        }
-        self.tasks.is_paused = false;
-        let status = self.status();
-        self.lifecycle.changed(status);
-        // It is the first that the guest gets to read, and is not late by the time that it takes to go on.
-        self.send(&clock(), ops)?;
-        self.tasks.machine.resume();
-        self.reply(client, &Reply::Done, ops)
     }
 
     /// Takes a message that is about an exec or answers a question. `false`: it is neither.
@@ -337,7 +328,9 @@ impl Supervisor {
                 self.tasks.timer.set_every(DRAIN_INTERVAL).map_err(MonitorError::Descriptors)?;
             }
             TaskEvent::Answered { number, answer } => {
-                if let Some(client) = self.tasks.askers.remove(&number) {
+                if !self.note_answer(number, &answer, ops)?
+                    && let Some(client) = self.tasks.askers.remove(&number)
+                {
                     self.reply(client, &Reply::Answer(answer), ops)?;
                 }
             }
@@ -354,8 +347,13 @@ impl Supervisor {
     }
 
     fn kill_exec(&mut self, exec: u32, ops: &mut EventOps) -> Result<(), MonitorError> {
-        let message = self.tasks.pending.signal(exec, libc::SIGKILL);
-        message.map_or(Ok(()), |message| self.send(&message, ops))
+        match self.tasks.pending.signal(exec, libc::SIGKILL) {
+            Some(message) => {
+                self.send(&message, ops)?;
+                self.await_signal(ops)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tells of execs that are over.
@@ -373,7 +371,7 @@ impl Supervisor {
 
     /// Looks at output that the guest has not ended.
     pub(super) fn tick_execs(&mut self) -> Result<(), MonitorError> {
-        if !self.tasks.timer.take().map_err(MonitorError::Descriptors)? || self.tasks.is_paused {
+        if !self.tasks.timer.take().map_err(MonitorError::Descriptors)? || self.tasks.is_paused() {
             return Ok(());
         }
         for exec in self.tasks.execs.values_mut().filter(|exec| exec.status.is_some()) {

@@ -1,4 +1,4 @@
-//! The monitor with clients that exec, pause, and ask.
+//! The monitor with clients that exec and ask.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -13,21 +13,21 @@ use drupe_protocol::{
 use super::tests::{Scene, exited, hello, ready, started};
 use crate::control::{Client, ClientError, Reply, Request};
 
-const LIMIT: Option<Duration> = Some(Duration::from_secs(60));
+pub(super) const LIMIT: Option<Duration> = Some(Duration::from_secs(60));
 
-fn running() -> Scene {
+pub(super) fn running() -> Scene {
     Scene::after(&[hello(), ready(), started()])
 }
 
 /// A client whose request the monitor has got.
-fn asks(scene: &mut Scene, request: &Request, fds: &[BorrowedFd<'_>]) -> Client {
+pub(super) fn asks(scene: &mut Scene, request: &Request, fds: &[BorrowedFd<'_>]) -> Client {
     let mut client = Client::connect(&scene.entry).unwrap();
     client.send(request, fds).unwrap();
     scene.turn();
     client
 }
 
-fn reply_to(scene: &mut Scene, request: &Request) -> Reply {
+pub(super) fn reply_to(scene: &mut Scene, request: &Request) -> Reply {
     asks(scene, request, &[]).reply(LIMIT).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn process() -> Process {
 }
 
 /// An exec whose output can be read.
-fn exec(scene: &mut Scene) -> (Client, Process, std::io::PipeReader) {
+pub(super) fn exec(scene: &mut Scene) -> (Client, Process, std::io::PipeReader) {
     let null = File::open("/dev/null").unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     let request = Request::Exec { process: Box::new(process()) };
@@ -46,7 +46,7 @@ fn exec(scene: &mut Scene) -> (Client, Process, std::io::PipeReader) {
     (client, (**process).clone(), reader)
 }
 
-fn exec_started(exec: u32) -> GuestMessage {
+pub(super) fn exec_started(exec: u32) -> GuestMessage {
     GuestMessage::ExecStarted { container: "c".into(), exec, pid: 9 }
 }
 
@@ -54,7 +54,7 @@ fn exec_exited(exec: u32, status: ExitStatus) -> GuestMessage {
     GuestMessage::ExecExited { container: "c".into(), exec, status }
 }
 
-fn kill(exec: u32) -> HostMessage {
+pub(super) fn kill(exec: u32) -> HostMessage {
     HostMessage::Signal { container: "c".into(), target: SignalTarget::Exec(exec), signal: libc::SIGKILL }
 }
 
@@ -196,39 +196,6 @@ fn output_that_the_guest_does_not_end_is_given_up() {
 }
 
 #[test]
-fn a_container_is_paused_and_resumed_with_the_time_of_day() {
-    let mut scene = running();
-    assert_eq!(reply_to(&mut scene, &Request::Resume), Reply::failed("container not paused"));
-    assert_eq!(reply_to(&mut scene, &Request::Pause), Reply::Done);
-    assert!(scene.machine.is_paused());
-    assert_eq!(reply_to(&mut scene, &Request::Pause), Reply::failed("container not running"));
-    scene.clocks();
-    assert_eq!(reply_to(&mut scene, &Request::Resume), Reply::Done);
-    assert!(!scene.machine.is_paused());
-    assert_eq!(scene.clocks(), 1, "the guest is told what time it is");
-    assert_eq!(scene.told.borrow()[2..], ["paused", "running"]);
-}
-
-#[test]
-fn a_container_is_paused_before_its_start_as_well() {
-    let mut scene = Scene::setting(false).connect().then(&[hello(), ready()]);
-    assert_eq!(reply_to(&mut scene, &Request::Pause), Reply::Done);
-    let refused = reply_to(&mut scene, &Request::Start);
-    assert_eq!(refused, Reply::failed("cannot start a container in the paused state"));
-    assert_eq!(reply_to(&mut scene, &Request::Resume), Reply::Done);
-    assert_eq!(scene.told.borrow()[1..], ["paused", "created"]);
-}
-
-#[test]
-fn sigkill_ends_a_paused_container_at_once() {
-    let mut scene = running();
-    assert_eq!(reply_to(&mut scene, &Request::Pause), Reply::Done);
-    let mut client = asks(&mut scene, &Request::Signal { signal: libc::SIGKILL, all: false }, &[]);
-    assert_eq!(scene.ending(), super::Ending::Exited(ExitStatus::Signal(9)));
-    assert_eq!(client.reply(LIMIT).unwrap(), Reply::Done);
-}
-
-#[test]
 fn questions_are_the_guest_s_to_answer() {
     let mut scene = running();
     let mut client = asks(&mut scene, &Request::Processes, &[]);
@@ -244,9 +211,6 @@ fn questions_are_the_guest_s_to_answer() {
     let answer = Answer::Statistics(std::collections::BTreeMap::new());
     scene.send(&GuestMessage::Answer { container: "c".into(), number: 2, answer });
     assert!(scene.record.borrow().result.is_none());
-
-    assert_eq!(reply_to(&mut scene, &Request::Pause), Reply::Done);
-    assert!(matches!(reply_to(&mut scene, &Request::Statistics), Reply::Failed { .. }));
 }
 
 #[test]

@@ -87,12 +87,13 @@ impl Scene {
         Self::setting(true)
     }
 
-    /// A workload that was told to end at once may take as long as a test does.
+    /// One in which everything may take as long as a test does.
     pub(super) fn setting(starts: bool) -> Self {
-        Self::with_kill_timeout(starts, Duration::from_secs(3600))
+        Self::with_patience(starts, Duration::from_secs(3600))
     }
 
-    pub(super) fn with_kill_timeout(starts: bool, kill_timeout: Duration) -> Self {
+    /// One whose guest is waited for no longer than this, when it is paused or its workload is killed.
+    pub(super) fn with_patience(starts: bool, patience: Duration) -> Self {
         let (control, control_port) = control::channel().unwrap();
         let mut config = guest_config();
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -103,7 +104,8 @@ impl Scene {
         let stdio::Streams { ports: stdio, outputs } =
             stdio::open(fds, 1, &mut config.process, &changed).unwrap();
         let machine = FakeMachine::default();
-        let tasks = Tasks::new("c", Box::new(machine.clone()), Arc::clone(&changed)).unwrap();
+        let bounds = Bounds { freeze: patience, answer: patience };
+        let tasks = Tasks::new("c", Box::new(machine.clone()), Arc::clone(&changed), bounds).unwrap();
         let (signals, signal_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         let record = Rc::new(RefCell::new(Record { stages: Stages::begin(), status: None, result: None }));
         let (told, stopped) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(0)));
@@ -121,7 +123,7 @@ impl Scene {
             tasks,
             timer: Timer::new().unwrap(),
             deadline: Timer::new().unwrap(),
-            kill_timeout,
+            kill_timeout: patience,
             patience: 2,
             record: Rc::clone(&record),
             lifecycle: Box::new(Told(Rc::clone(&told))),
@@ -214,7 +216,7 @@ impl Scene {
         std::mem::take(&mut self.clocks)
     }
 
-    fn receive_all(&mut self) -> Vec<HostMessage> {
+    pub(super) fn receive_all(&mut self) -> Vec<HostMessage> {
         let mut bytes = vec![0; 1 << 20];
         loop {
             match self.agent_in.as_mut().unwrap().read(&mut bytes) {

@@ -38,14 +38,14 @@ const TABLE: [(&str, [Answer; 5]); 16] = [
     ("kill ID BOGUS", [Refused(""), Refused("BOGUS"), Refused("BOGUS"), Refused("BOGUS"), Refused("")]),
     ("delete ID", [NONE, Changes, Refused("not stopped"), Refused("not stopped"), Changes]),
     ("delete --force ID", [Fine, Changes, Changes, Changes, Changes]),
-    ("ps ID", [NONE, Fine, Fine, DrupeRefuses("paused"), DrupeRefuses("not running")]),
+    ("ps ID", [NONE, Fine, Fine, Fine, DrupeRefuses("not running")]),
     ("pause ID", [NONE, Changes, Changes, NOT_RUNNING, NOT_RUNNING]),
     ("resume ID", [NONE, NOT_PAUSED, NOT_PAUSED, Changes, NOT_PAUSED]),
-    ("events --stats ID", [NONE, Fine, Fine, DrupeRefuses("paused"), NOT_RUNNING]),
-    ("update --pids-limit 60 ID", [NONE, Fine, Fine, DrupeRefuses("paused"), NOT_RUNNING]),
+    ("events --stats ID", [NONE, Fine, Fine, Fine, NOT_RUNNING]),
+    ("update --pids-limit 60 ID", [NONE, Fine, Fine, Fine, NOT_RUNNING]),
     ("list -q", [Fine, Fine, Fine, Fine, Fine]),
     ("list --format json", [Fine, Fine, Fine, Fine, Fine]),
-    ("ps --format json ID", [NONE, Fine, Fine, DrupeRefuses("paused"), DrupeRefuses("not running")]),
+    ("ps --format json ID", [NONE, Fine, Fine, Fine, DrupeRefuses("not running")]),
 ];
 
 /// `exec`, whose failures have a status of their own.

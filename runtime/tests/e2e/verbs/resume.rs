@@ -1,10 +1,13 @@
 //! `resume`: the container goes on as if nothing had been.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::case::Case;
 use crate::container::Container;
+use crate::stage::Stage;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -22,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
             container.end();
         })
         .cost(3),
+        Case::new("verbs::resume::no_process_sees_a_clock_that_stood_still", first_instant).cost(3),
         Case::new("verbs::resume::a_container_that_was_not_started_is_created_again", |stage| {
             let container = Container::created(stage.bundle(&["sh", "-c", "echo ran"]));
             container.ok("pause ID");
@@ -35,6 +39,31 @@ pub(crate) fn cases() -> Vec<Case> {
         })
         .cost(2),
     ]
+}
+
+/// The container tells what time it was, and how long it took from then on to make a file. When that was made is known
+/// by the host's clock too.
+fn first_instant(stage: &Stage) {
+    const TOLERANCE_NS: i128 = 100_000_000;
+    let data = stage.directory("data");
+    let bundle = stage.probe(&["/probe", "resumed", "/data/made"]).bind(&data, "/data", &["rbind"]);
+    let container = Container::started(bundle);
+    container.says("ready");
+    let made = data.join("made");
+    container.ok("pause ID");
+    assert!(!made.exists(), "the container thinks that it stood still before");
+    thread::sleep(Duration::from_secs(2));
+    container.ok("resume ID");
+    container.becomes("stopped");
+    let output = container.stdout();
+    let numbers: Vec<i128> = output.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let &[seen, took] = &numbers[..] else { panic!("{output:?}; {:?}", container.stderr()) };
+    let metadata = fs::metadata(&made).expect("a file of the container");
+    let host = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    let apart = host - seen;
+    let right = (-TOLERANCE_NS..=took + TOLERANCE_NS).contains(&apart);
+    assert!(right, "{apart} ns apart, of which the making of the file took at most {took}");
+    container.ok("delete ID");
 }
 
 fn now() -> u64 {
