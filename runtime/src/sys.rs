@@ -126,6 +126,8 @@ pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
 pub(crate) enum Locking {
     /// For this descriptor alone, or `WouldBlock`.
     Exclusive,
+    /// For this descriptor alone, after waiting for whoever has it.
+    WaitExclusive,
     /// With others who do the same, after waiting for one who has it alone.
     WaitShared,
 }
@@ -145,6 +147,7 @@ fn whole_file(kind: libc::c_int) -> io::Result<libc::flock> {
 pub(crate) fn lock(file: BorrowedFd<'_>, locking: Locking) -> io::Result<()> {
     let (command, kind) = match locking {
         Locking::Exclusive => (libc::F_OFD_SETLK, libc::F_WRLCK),
+        Locking::WaitExclusive => (libc::F_OFD_SETLKW, libc::F_WRLCK),
         Locking::WaitShared => (libc::F_OFD_SETLKW, libc::F_RDLCK),
     };
     let lock = whole_file(kind)?;

@@ -33,7 +33,7 @@ pub(crate) struct Update {
     pub(crate) limits: Resources,
     /// What the agent writes, all or nothing.
     pub(crate) guest: Vec<CgroupSetting>,
-    /// Limits for [`crate::cgroup::HostCgroup::set`].
+    /// Limits for [`crate::cgroup::HostCgroup::update`].
     pub(crate) host: Resources,
 }
 

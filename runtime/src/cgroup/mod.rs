@@ -6,7 +6,7 @@
 //! cgroup.create(&limits)?;                        // made, and its limits set
 //! cgroup.enter(pid)?;                             // in the monitor, before its first vCPU runs
 //! cgroup.confine_devices(&rules)?; // in the monitor, when it has opened what it needs
-//! cgroup.set(&limits)?;                           // update
+//! cgroup.update(&limits)?;                        // update
 //! cgroup.remove()?;                               // what plan saw was missing, and is empty
 //! ```
 //!
@@ -188,8 +188,16 @@ impl HostCgroup {
         self.members.iter().try_for_each(|member| directory::enter(&member.path, pid))
     }
 
+    /// Sets other limits, those that systemd keeps among them. `field` is where they come from, for messages.
+    pub(crate) fn update(&self, limits: &Resources, field: &str) -> Result<(), CgroupError> {
+        if let Some(scope) = &self.scope {
+            scope.set(limits, self.version)?;
+        }
+        self.set(limits, field)
+    }
+
     /// Sets limits. `field` is where they come from, for messages.
-    pub(crate) fn set(&self, limits: &Resources, field: &str) -> Result<(), CgroupError> {
+    fn set(&self, limits: &Resources, field: &str) -> Result<(), CgroupError> {
         let settings = match self.version {
             1 => v1::settings(limits, field, self.has("blkio", "blkio.bfq.weight")),
             _ => v2::settings(limits, field, self.has("io", "io.bfq.weight")),

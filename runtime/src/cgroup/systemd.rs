@@ -79,6 +79,8 @@ impl Scope {
             property("CollectMode", "s", "inactive-or-failed"),
             vec!["PIDs".into(), "au".into(), "1".into(), pid.to_string()],
         ];
+        properties.push(property("TasksAccounting", "b", "true"));
+        properties.push(property("MemoryAccounting", "b", "true"));
         properties.extend(limit_properties(limits, version));
         let mut arguments = vec!["ssa(sv)a(sa(sv))".to_owned(), self.unit.clone(), "fail".into()];
         arguments.push(properties.len().to_string());
@@ -86,6 +88,18 @@ impl Scope {
         arguments.push("0".into());
         self.call("StartTransientUnit", &arguments)?;
         self.wait_for(pid)
+    }
+
+    /// Tells systemd other limits, until the scope ends.
+    pub(super) fn set(&self, limits: &Resources, version: u8) -> Result<(), CgroupError> {
+        let properties = limit_properties(limits, version);
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let mut arguments = vec!["sba(sv)".to_owned(), self.unit.clone(), "true".into()];
+        arguments.push(properties.len().to_string());
+        arguments.extend(properties.into_iter().flatten());
+        self.call("SetUnitProperties", &arguments)
     }
 
     /// Lets systemd end the scope. One that is gone already is no failure.
@@ -165,8 +179,7 @@ fn property(name: &str, signature: &str, value: &str) -> Vec<String> {
 /// The limits that systemd would set back when it reloads, if it did not know them. All limits are written to the
 /// cgroup's files too.
 fn limit_properties(limits: &Resources, version: u8) -> Vec<Vec<String>> {
-    let mut properties =
-        vec![property("TasksAccounting", "b", "true"), property("MemoryAccounting", "b", "true")];
+    let mut properties = Vec::new();
     let mut number = |name: &str, text: &str| {
         let value = if text == "max" { u64::MAX.to_string() } else { text.to_owned() };
         properties.push(property(name, "t", &value));
@@ -243,8 +256,7 @@ mod tests {
             "cpu": { "shares": 1024, "quota": 25_050, "period": 100_000 },
         });
         let limits = Resources::parse(&limits, "r").unwrap();
-        let text: Vec<_> =
-            limit_properties(&limits, 2).iter().skip(2).map(|property| property.join(" ")).collect();
+        let text: Vec<_> = limit_properties(&limits, 2).iter().map(|property| property.join(" ")).collect();
         assert_eq!(
             text,
             [

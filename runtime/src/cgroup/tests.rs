@@ -243,6 +243,16 @@ fn systemd_makes_a_scope() {
         assert_eq!((read("memory.max").as_str(), read("pids.max").as_str()), ("67108864\n", "50\n"));
         assert_eq!((read("cpu.max").as_str(), read("cpu.weight").as_str()), ("50000 100000\n", "59\n"));
     }
+    let less = self::limits(json!({ "pids": { "limit": 40 }, "memory": { "limit": 32 << 20 } }));
+    cgroup.update(&less, "linux.resources").unwrap();
+    // What systemd knows it sets again whenever it is reloaded.
+    let unit = format!("drupe-{name}.scope");
+    let shown =
+        std::process::Command::new("systemctl").args(["show", "-p", "TasksMax", &unit]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), "TasksMax=40\n");
+    if cgroup.version == 2 {
+        assert_eq!((read("memory.max").as_str(), read("pids.max").as_str()), ("33554432\n", "40\n"));
+    }
     // The same name again is refused, and the one that there is stays.
     assert!(HostCgroup::plan(&request).is_err());
     let killed = std::thread::spawn(move || child.wait().unwrap());

@@ -11,7 +11,7 @@ use super::query::{self, QueryError};
 use super::{Failure, find};
 use crate::bundle::{FieldError, Problem};
 use crate::cli::{GlobalArgs, UpdateArgs};
-use crate::container::{Container, Record, Verb};
+use crate::container::{Container, Lock, Record, Verb};
 use crate::control::Request;
 use crate::resources::{self, Resources};
 use crate::text::chain;
@@ -34,6 +34,8 @@ pub(crate) fn update(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8, Failu
     let container = find::existing(global, &args.id, Verb::Update)?;
     let change = change(args)?;
     let record = container.record.as_ref().map_err(|stale| Failure::from(io::Error::other(chain(stale))))?;
+    // Until the new limits are kept: each update builds on the one before.
+    let _turn = container.entry.hold_in_turn(Lock::Updating)?;
     let limits = match container.entry.read_limits() {
         Some(limits) => limits,
         None => configured(record)?,
@@ -48,10 +50,10 @@ pub(crate) fn update(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8, Failu
     }
     let cgroup = &record.drupe.cgroup;
     let applied =
-        cgroup.set(&update.host, FIELD).map_err(Failure::from).and_then(|()| guest(&container, &update));
+        cgroup.update(&update.host, FIELD).map_err(Failure::from).and_then(|()| guest(&container, &update));
     if applied.is_err() {
         let before = limits.for_host(record.drupe.machine.memory, record.drupe.machine.vcpus);
-        if let Err(error) = cgroup.set(&before, FIELD) {
+        if let Err(error) = cgroup.update(&before, FIELD) {
             log::debug!("{}", chain(&error));
         }
     }

@@ -16,6 +16,8 @@ pub(crate) enum Lock {
     Alive,
     /// `create`'s: it has not returned.
     Creating,
+    /// `update`'s: the limits are being changed.
+    Updating,
 }
 
 impl Lock {
@@ -24,6 +26,7 @@ impl Lock {
         match self {
             Self::Alive => "alive",
             Self::Creating => "creating",
+            Self::Updating => "updating",
         }
     }
 }
@@ -42,6 +45,12 @@ impl Held {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes it when whoever else has it lets go.
+    pub(crate) fn take_in_turn(file: File) -> io::Result<Self> {
+        sys::lock(file.as_fd(), sys::Locking::WaitExclusive)?;
+        Ok(Self { _file: file })
     }
 }
 
@@ -77,5 +86,27 @@ mod tests {
         let reader = open();
         wait(&reader).unwrap();
         assert!(!is_held(&open()).unwrap(), "who waited has it for nobody else");
+    }
+
+    #[test]
+    fn who_takes_it_in_turn_has_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("updating");
+        let open =
+            || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+        let count = dir.path().join("count");
+        std::fs::write(&count, "0").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _held = Held::take_in_turn(open()).unwrap();
+                        let known: u32 = std::fs::read_to_string(&count).unwrap().parse().unwrap();
+                        std::fs::write(&count, (known + 1).to_string()).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&count).unwrap(), "200");
     }
 }

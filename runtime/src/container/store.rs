@@ -31,7 +31,7 @@ const LIMITS_NEW: &str = "limits.json.new";
 pub(crate) const CONTROL: &str = "control";
 
 /// Every file that a container's directory can have.
-const FILES: [&str; 7] = [STATE, STATE_NEW, LIMITS, LIMITS_NEW, "alive", "creating", CONTROL];
+const FILES: [&str; 8] = [STATE, STATE_NEW, LIMITS, LIMITS_NEW, "alive", "creating", "updating", CONTROL];
 
 /// First character of the names of directories in the making or in removal.
 const TEMPORARY: char = '~';
@@ -257,6 +257,12 @@ impl Entry {
     pub(crate) fn hold(&self, which: Lock) -> Result<Held, StoreError> {
         let file = self.lock_file(which, OFlags::CREATE).map_err(|errno| self.error(errno))?;
         Held::take(file).map_err(|source| self.io_error(source))?.ok_or(StoreError::Busy)
+    }
+
+    /// Takes a lock, after waiting for whoever has it.
+    pub(crate) fn hold_in_turn(&self, which: Lock) -> Result<Held, StoreError> {
+        let file = self.lock_file(which, OFlags::CREATE).map_err(|errno| self.error(errno))?;
+        Held::take_in_turn(file).map_err(|source| self.io_error(source))
     }
 
     /// Whether somebody holds a lock.

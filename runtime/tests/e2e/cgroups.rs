@@ -8,10 +8,16 @@ use serde_json::json;
 
 use crate::case::Case;
 use crate::container::Container;
+use crate::running::Running;
 use crate::stage::Stage;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case::new("cgroups::devices_of_the_host_are_those_of_the_rules", devices).cost(2)]
+    vec![
+        Case::new("cgroups::devices_of_the_host_are_those_of_the_rules", devices).cost(2),
+        Case::new("cgroups::updates_at_once_all_hold", updates_at_once)
+            .cost(4)
+            .drupe_only("runc does not let one update wait for another"),
+    ]
 }
 
 /// Where the container's process is in the hierarchy of version 2; `None` where the host has none.
@@ -46,4 +52,28 @@ fn devices(stage: &Stage) {
         assert!(!opens(&cgroup, "/dev/mem"));
         container.end();
     }
+}
+
+/// Each update writes all limits, so that one that began from what another has changed meanwhile would undo it.
+fn updates_at_once(stage: &Stage) {
+    let bundle = stage.bundle(&["sleep", "1000"]);
+    let limits = json!({ "pids": { "limit": 50 } });
+    let container = Container::started(bundle.with(|config| config["linux"]["resources"] = limits));
+    let Some(cgroup) = directory(&container) else { return container.end() };
+    let read = |file: &str| fs::read_to_string(cgroup.join(file)).expect("a limit").trim().to_owned();
+    let pids = || read("pids.max").parse::<u64>().expect("a number");
+    let beside = pids() - 50;
+    for round in 0..4 {
+        let (limit, quota) = (60 + round, 50_000 + 10_000 * round);
+        let lines = [
+            format!("update --pids-limit {limit} ID"),
+            format!("update --cpu-period 100000 --cpu-quota {quota} ID"),
+            format!("update --memory-reservation {}M ID", 8 + round),
+        ];
+        let updates: Vec<_> = lines.iter().map(|line| Running::start(&mut container.line(line))).collect();
+        updates.into_iter().for_each(|update| update.finish().assert(0, ""));
+        assert_eq!(pids() - beside, limit, "round {round}");
+        assert_eq!(read("cpu.max"), format!("{quota} 100000"), "round {round}");
+    }
+    container.end();
 }
