@@ -23,6 +23,7 @@ mod case;
 mod cgroups;
 mod container;
 mod crash;
+mod crash_steps;
 mod debian;
 mod exit_status;
 mod fields;
@@ -34,8 +35,10 @@ mod mount_safety;
 mod mounts;
 #[path = "../../../images/probe/src/pattern.rs"]
 mod pattern;
+mod pidfd_socket;
 mod preserve_fds;
 mod process;
+mod receiver;
 mod running;
 mod signals;
 mod size;
@@ -43,6 +46,7 @@ mod stage;
 mod stale;
 mod state_machine;
 mod stdio;
+mod steps;
 mod streaming;
 mod stress;
 mod subject;
@@ -101,9 +105,11 @@ fn all() -> Vec<Case> {
         state_machine::cases,
         hooks::cases,
         preserve_fds::cases,
+        pidfd_socket::cases,
         terminals::cases,
         stale::cases,
         crash::cases,
+        crash_steps::cases,
         stress::cases,
     ];
     areas.iter().flat_map(|area| area()).collect()

@@ -169,7 +169,7 @@ impl Drop for Running {
 }
 
 /// Kills a run that has not ended after [`HANG`], unless the result is dropped before.
-fn watch(child: &Child) -> Sender<()> {
+pub(crate) fn watch(child: &Child) -> Sender<()> {
     let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("own child");
     let (sender, receiver) = channel();
     thread::spawn(move || {

@@ -1,21 +1,19 @@
 //! Terminals: the master goes to the socket of `--console-socket`, the other end is the process's streams.
 
 use std::fs::File;
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::bundle::Bundle;
 use crate::case::Case;
 use crate::container::{Container, until};
+use crate::receiver::Receiver;
 use crate::running::Running;
 use crate::stage::Stage;
 
@@ -56,38 +54,6 @@ fn on_a_terminal(command: &Command) -> Command {
     let line = format!("stty rows 31 cols 97; {}", words.join(" "));
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
     script
-}
-
-/// The socket that a caller listens on for the master of a terminal.
-struct Console {
-    path: PathBuf,
-    listener: UnixListener,
-}
-
-impl Console {
-    fn new(stage: &Stage) -> Self {
-        let path = stage.path("console");
-        let listener = UnixListener::bind(&path).expect("an own socket");
-        Self { path, listener }
-    }
-
-    /// The master, which is on its way.
-    fn master(&self) -> Terminal {
-        let (stream, _) = self.listener.accept().expect("a caller");
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut name = [0; 256];
-        let mut buffers = [IoSliceMut::new(&mut name)];
-        recvmsg(&stream, &mut buffers, &mut ancillary, RecvFlags::empty()).expect("a message");
-        let mut fds = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                fds.extend(rights);
-            }
-        }
-        assert_eq!(fds.len(), 1, "descriptors in the message");
-        Terminal::new(File::from(fds.remove(0)))
-    }
 }
 
 /// A master, and what came out of it.
@@ -144,9 +110,9 @@ fn console_socket(stage: &Stage) {
     let bundle =
         bundle.with(|config| config["process"]["consoleSize"] = json!({ "height": 33, "width": 77 }));
     let container = Container::new(bundle);
-    let console = Console::new(stage);
+    let console = Receiver::new(stage, "console");
     make(&container, &["create", "-b", "BUNDLE", "--console-socket", "SOCKET", "ID"], &console.path);
-    let mut terminal = console.master();
+    let mut terminal = Terminal::new(File::from(console.descriptor()));
     container.assert_status("created");
     container.ok("start ID");
     terminal.says("33 77\r\n");
@@ -166,11 +132,11 @@ fn console_socket(stage: &Stage) {
 
 fn of_exec(stage: &Stage) {
     let container = Container::started(stage.bundle(&["sleep", "1000"]));
-    let console = Console::new(stage);
+    let console = Receiver::new(stage, "console");
     let words = ["exec", "--detach", "--tty", "--console-socket", "SOCKET", "ID"];
     let script = "tty; test -t 2 && echo stderr too; read -r word; echo got $word";
     make(&container, &[&words[..], &["sh", "-c", script]].concat(), &console.path);
-    let mut terminal = console.master();
+    let mut terminal = Terminal::new(File::from(console.descriptor()));
     terminal.says("/dev/pts/");
     terminal.says("stderr too\r\n");
     terminal.types("more\n");
