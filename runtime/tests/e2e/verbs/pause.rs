@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::case::Case;
 use crate::container::{Container, until};
+use crate::running::Running;
 use crate::stage::Stage;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -27,6 +28,18 @@ pub(crate) fn cases() -> Vec<Case> {
         })
         .cost(2)
         .drupe_only("runc 1.1 calls a container paused whose processes are gone"),
+        Case::new("verbs::pause::an_exec_that_ignores_it_waits_for_the_resume", |stage| {
+            let container = Container::started(stage.bundle(&["sleep", "1000"]));
+            container.ok("pause ID");
+            let exec = Running::start(&mut container.line("exec --ignore-paused ID echo ran"));
+            container.ok("events --stats ID");
+            container.ok("ps ID");
+            container.assert_status("paused");
+            container.ok("resume ID");
+            exec.finish().assert(0, "ran\n");
+            container.end();
+        })
+        .cost(2),
         Case::new("verbs::pause::a_container_that_was_not_started_can_be_asked", |stage| {
             let container = Container::created(stage.bundle(&["sh", "-c", "echo ran"]));
             container.ok("pause ID");
