@@ -5,7 +5,7 @@
 //! looks into it. It uses the agent's /proc before it joins, and none afterwards: the container's is not trusted.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use drupe_protocol::{Namespaces, Process};
@@ -59,10 +59,10 @@ fn birth(home: Home<'_>, places: &Places) -> Result<Option<sys::Process>> {
 fn run(home: Home<'_>, process: &Process, ends: &Ends, report: BorrowedFd<'_>, asked_us: u64) -> ! {
     let joined = join(home, process, ends);
     let Ok(report) = sys::keep_only(ends.standard(), &ends.others(), report) else { sys::exit(1) };
-    let mut report = Report::new(report, home.id);
-    let failure = match joined.and_then(|()| become_process(process)) {
-        Ok((program, terminal)) => {
-            report.ready(asked_us, clock::now_us(), terminal);
+    let report = Report::new(report, home.id);
+    let failure = match joined.and_then(|()| become_process(process, &report)) {
+        Ok(program) => {
+            report.ready(asked_us, clock::now_us());
             process::execute(&program)
         }
         Err(failure) => failure,
@@ -70,17 +70,15 @@ fn run(home: Home<'_>, process: &Process, ends: &Ends, report: BorrowedFd<'_>, a
     report.failed(failure)
 }
 
-fn become_process(process: &Process) -> Result<(Program, Option<OwnedFd>)> {
-    let terminal = match process.terminal {
-        Some(_) => {
-            let root = open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .named("process.terminal", "\"/\"")?;
-            Terminal::for_process(root.as_fd(), process)?
+fn become_process(process: &Process, report: &Report) -> Result<Program> {
+    if process.terminal.is_some() {
+        let root =
+            open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).named("process.terminal", "\"/\"")?;
+        if let Some(terminal) = Terminal::for_process(root.as_fd(), process)? {
+            report.hand_over(&terminal.take(process.user.uid)?);
         }
-        None => None,
-    };
-    let terminal = terminal.map(|terminal| terminal.take(process.user.uid)).transpose()?;
-    Ok((process::become_process(process)?, terminal))
+    }
+    process::become_process(process)
 }
 
 fn join(home: Home<'_>, process: &Process, ends: &Ends) -> Result<()> {

@@ -60,11 +60,24 @@ pub(crate) fn refused(name: &str, errno: Errno) -> Failure {
 }
 
 fn executable(path: &Path) -> Result<(), Errno> {
-    match FileType::from_raw_mode(stat(path)?.st_mode) {
+    let mode = stat(path)?.st_mode;
+    match FileType::from_raw_mode(mode) {
         FileType::Directory => Err(Errno::ISDIR),
-        FileType::RegularFile => accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS),
+        FileType::RegularFile => may_execute(path, mode),
         _ => Err(Errno::ACCESS),
     }
+}
+
+/// Asks the kernel. Where the filter of the process does not allow the question, exec itself tells.
+fn may_execute(path: &Path, mode: u32) -> Result<(), Errno> {
+    // The real ids are the effective ones: the older call, which takes no flags, means the same.
+    for flags in [AtFlags::EACCESS, AtFlags::empty()] {
+        match accessat(CWD, path, Access::EXEC_OK, flags) {
+            Err(Errno::PERM | Errno::NOSYS) => {}
+            answer => return answer,
+        }
+    }
+    if mode & 0o111 == 0 { Err(Errno::ACCESS) } else { Ok(()) }
 }
 
 fn exists(path: &Path) -> bool {

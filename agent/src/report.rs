@@ -1,16 +1,18 @@
 //! What a child that is to become a process of a container tells the agent, and how it is let go.
 //!
-//! The connection is a socket of its own. Over it the child says `Ready` or `Failed` in messages of the protocol,
-//! waits for `Start`, and is gone from it by exec, which closes it.
+//! The connection is a socket of its own. Over it the child hands its terminal over, says `Ready` or `Failed` in
+//! messages of the protocol, waits for `Start`, and is gone from it by exec, which closes it.
+//!
+//! The filter of the process may be loaded once the terminal is handed over: from then on the socket is only read and
+//! written, as a pipe is.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 use drupe_protocol::frame::{self, Decoder};
 use drupe_protocol::{Failure, GuestMessage, HostMessage};
-use rustix::io::Errno;
+use rustix::io::{Errno, read, retry_on_intr, write};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -21,13 +23,13 @@ use crate::{clock, sys};
 /// The child's end.
 #[derive(Debug)]
 pub(crate) struct Report {
-    stream: UnixStream,
+    stream: OwnedFd,
     container: String,
 }
 
 impl Report {
     pub(crate) fn new(stream: OwnedFd, container: &str) -> Self {
-        Self { stream: stream.into(), container: container.to_owned() }
+        Self { stream, container: container.to_owned() }
     }
 
     /// Waits for the agent's descriptors, each in a message of its own.
@@ -36,7 +38,7 @@ impl Report {
     pub(crate) fn descriptors(&mut self, count: usize) -> Vec<OwnedFd> {
         let mut received = Vec::new();
         while received.len() < count {
-            match receive_descriptor(&self.stream) {
+            match receive_descriptor(self.stream.as_fd()) {
                 Ok(Some(fd)) => received.push(fd),
                 Err(Errno::INTR) => {}
                 Ok(None) | Err(_) => sys::exit(1),
@@ -45,13 +47,21 @@ impl Report {
         received
     }
 
-    /// Says that one exec is missing, hands the terminal over, and waits for the start; returns the state that comes
-    /// with it.
+    /// Gives the agent its end of the terminal. Before anything else is said.
     ///
     /// Ends this process when the agent is gone.
-    pub(crate) fn ready(&mut self, configured_us: u64, mounted_us: u64, terminal: Option<OwnedFd>) -> String {
+    pub(crate) fn hand_over(&self, terminal: &OwnedFd) {
+        if send_descriptors(self.stream.as_fd(), [terminal.as_fd()].into_iter()).is_err() {
+            sys::exit(1);
+        }
+    }
+
+    /// Says that one exec is missing, and waits for the start; returns the state that comes with it.
+    ///
+    /// Ends this process when the agent is gone.
+    pub(crate) fn ready(&self, configured_us: u64, mounted_us: u64) -> String {
         let (container, now_us) = (self.container.clone(), clock::now_us());
-        self.say(&GuestMessage::Ready { container, configured_us, mounted_us, now_us }, terminal);
+        self.say(&GuestMessage::Ready { container, configured_us, mounted_us, now_us });
         let mut decoder = Decoder::new();
         let mut bytes = [0; 4096];
         loop {
@@ -60,7 +70,7 @@ impl Report {
                 Ok(None) => {}
                 Ok(Some(_)) | Err(_) => sys::exit(1),
             }
-            match self.stream.read(&mut bytes) {
+            match retry_on_intr(|| read(&self.stream, &mut bytes)) {
                 Ok(0) | Err(_) => sys::exit(1),
                 Ok(length) => decoder.push(bytes.get(..length).unwrap_or_default()),
             }
@@ -68,32 +78,28 @@ impl Report {
     }
 
     /// Says why this process is none of the container's, and ends it.
-    pub(crate) fn failed(mut self, failure: Failure) -> ! {
+    pub(crate) fn failed(self, failure: Failure) -> ! {
         let container = self.container.clone();
-        self.say(&GuestMessage::Failed { container, failure }, None);
+        self.say(&GuestMessage::Failed { container, failure });
         sys::exit(1)
     }
 
-    fn say(&mut self, message: &GuestMessage, terminal: Option<OwnedFd>) {
-        if self.send(message, terminal).is_err() {
-            sys::exit(1);
+    fn say(&self, message: &GuestMessage) {
+        let Ok(frame) = frame::encode(message) else { sys::exit(1) };
+        let mut left = frame.as_slice();
+        while !left.is_empty() {
+            // SIGPIPE is blocked.
+            match retry_on_intr(|| write(&self.stream, left)) {
+                Ok(written) => left = left.get(written..).unwrap_or_default(),
+                Err(_) => sys::exit(1),
+            }
         }
-    }
-
-    fn send(&mut self, message: &GuestMessage, terminal: Option<OwnedFd>) -> io::Result<()> {
-        let frame = frame::encode(message).map_err(io::Error::other)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = terminal.as_ref().map(AsFd::as_fd);
-        control.push(SendAncillaryMessage::ScmRights(fds.as_slice()));
-        let sent = sendmsg(&self.stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?;
-        self.stream.write_all(frame.get(sent..).unwrap_or_default())
     }
 }
 
-/// Sends descriptors to a child that waits for them.
+/// Sends descriptors over a report, each with a byte that means nothing.
 pub(crate) fn send_descriptors<'a>(
-    report: &UnixStream,
+    report: BorrowedFd<'_>,
     fds: impl Iterator<Item = BorrowedFd<'a>>,
 ) -> io::Result<()> {
     for fd in fds {
@@ -106,7 +112,7 @@ pub(crate) fn send_descriptors<'a>(
     Ok(())
 }
 
-fn receive_descriptor(stream: &UnixStream) -> Result<Option<OwnedFd>, Errno> {
+fn receive_descriptor(stream: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];

@@ -3,7 +3,7 @@
 //! Runs in a child that shares nothing with the agent but one socket, its [`Report`].
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use drupe_protocol::GuestConfig;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -46,8 +46,8 @@ impl Child<'_> {
         let mut report = Report::new(report, &self.config.id);
         let prepared = joined.and_then(|()| prepare(self.config, self.places, &mut report));
         let failure = match prepared {
-            Ok(Prepared { program, mounted_us, terminal }) => {
-                let state = report.ready(self.configured_us, mounted_us, terminal);
+            Ok(Prepared { program, mounted_us }) => {
+                let state = report.ready(self.configured_us, mounted_us);
                 match hooks::run(&self.config.start_hooks, &state, program.filter()) {
                     Ok(()) => process::execute(&program),
                     Err(failure) => failure,
@@ -92,8 +92,6 @@ fn isolate_init(places: &Places) -> Result<()> {
 struct Prepared {
     program: Program,
     mounted_us: u64,
-    /// The agent's end of its terminal.
-    terminal: Option<OwnedFd>,
 }
 
 /// Joins the user namespace of a process, and makes namespaces that belong to it.
@@ -136,8 +134,10 @@ fn prepare(config: &GuestConfig, places: &Places, report: &mut Report) -> Result
     if !in_user_namespace {
         scheduling::set_priorities(&config.process, None)?;
     }
-    let terminal = terminal.map(|terminal| terminal.take(config.process.user.uid)).transpose()?;
-    Ok(Prepared { program: process::become_process(&config.process)?, mounted_us, terminal })
+    if let Some(terminal) = terminal {
+        report.hand_over(&terminal.take(config.process.user.uid)?);
+    }
+    Ok(Prepared { program: process::become_process(&config.process)?, mounted_us })
 }
 
 fn name_host(config: &GuestConfig) -> Result<()> {

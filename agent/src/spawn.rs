@@ -80,7 +80,7 @@ fn prepare_and_clone(
         return Err(failure);
     }
     // A child that is gone says so by its end.
-    let _ = report::send_descriptors(report, sources.descriptors());
+    let _ = report::send_descriptors(report.as_fd(), sources.descriptors());
     Ok((main, init))
 }
 

@@ -187,10 +187,9 @@ impl Task {
                         events.push(Event::Started);
                     }
                 }
-                Ok((length, terminal)) => {
-                    self.decoder.push(bytes.get(..length).unwrap_or_default());
-                    terminal.into_iter().for_each(|master| self.streams.open_terminal(master));
-                }
+                // What comes with a descriptor is no part of a message.
+                Ok((_, Some(master))) => self.streams.open_terminal(master),
+                Ok((length, None)) => self.decoder.push(bytes.get(..length).unwrap_or_default()),
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }

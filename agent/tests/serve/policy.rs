@@ -7,6 +7,8 @@ use crate::host::{Host, command, script};
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("policy::seccomp", seccomp),
     ("policy::seccomp_comes_last_with_no_new_privileges", seccomp_comes_last_with_no_new_privileges),
+    ("policy::seccomp_is_for_the_program_alone", seccomp_is_for_the_program_alone),
+    ("policy::seccomp_without_faccessat2", seccomp_without_faccessat2),
     ("policy::seccomp_that_cannot_be_loaded", seccomp_that_cannot_be_loaded),
     ("policy::scheduler", scheduler),
     ("policy::io_priority", io_priority),
@@ -16,14 +18,18 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 
 const ALLOW: u64 = 0x0006_0000_7fff_0000;
 const ERRNO: u64 = 0x0006_0000_0005_0000;
-const ADDRESS_NOT_AVAILABLE: u64 = 99;
 
 /// A filter in which these calls fail with EADDRNOTAVAIL, an error that none of them has by itself.
 pub(crate) fn deny(calls: &[libc::c_long]) -> SeccompFilter {
+    deny_with(calls, libc::EADDRNOTAVAIL)
+}
+
+/// A filter in which these calls fail with an error.
+pub(crate) fn deny_with(calls: &[libc::c_long], errno: i32) -> SeccompFilter {
     let mut program = vec![0x0020_0000_0000_0000];
     for call in calls {
         program.push(0x0015_0001_0000_0000 | u64::try_from(*call).unwrap());
-        program.push(ERRNO | ADDRESS_NOT_AVAILABLE);
+        program.push(ERRNO | u64::try_from(errno).unwrap());
     }
     program.push(ALLOW);
     SeccompFilter { flags: 0, program }
@@ -68,6 +74,54 @@ fn seccomp_comes_last_with_no_new_privileges() {
     config.process.user.uid = 1000;
     config.process.cwd = "/tmp".into();
     assert_eq!(host.output(config), "/tmp\n");
+}
+
+/// Without no_new_privileges the filter is there before the user changes: what the agent does then takes no sockets.
+fn seccomp_is_for_the_program_alone() {
+    let mut host = Host::new();
+    let calls = [
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_connect,
+        libc::SYS_sendmsg,
+        libc::SYS_sendto,
+        libc::SYS_recvmsg,
+        libc::SYS_recvfrom,
+        libc::SYS_shutdown,
+        libc::SYS_clone3,
+        libc::SYS_memfd_create,
+    ];
+    let mut config = command(&["readlink", "/proc/self/cwd"]);
+    config.process.seccomp = Some(deny(&calls));
+    config.process.user.uid = 1000;
+    config.process.cwd = "/tmp".into();
+    assert_eq!(host.output(config.clone()), "/tmp\n");
+    config.process.args = vec!["/absent".into()];
+    let failure = host.try_run(config.clone()).unwrap_err();
+    assert_eq!(failure.message, "\"/absent\": no such file or directory");
+    config.process.args = ["sleep", "1000"].map(String::from).to_vec();
+    host.run(&config);
+    let exec = |args: &[&str]| Process {
+        args: args.iter().map(ToString::to_string).collect(),
+        ..config.process.clone()
+    };
+    let outcome = host.exec("c1", 1, exec(&["readlink", "/proc/self/cwd"])).unwrap();
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (ExitStatus::Code(0), "/tmp\n"));
+    let failure = host.exec("c1", 2, exec(&["/absent"])).unwrap_err();
+    assert_eq!(failure.message, "\"/absent\": no such file or directory");
+    stop(&mut host, &config);
+}
+
+/// Some profiles do not know the call. What asks whether a file can be executed is not what decides it.
+fn seccomp_without_faccessat2() {
+    let mut host = Host::new();
+    let mut config = command(&["true"]);
+    for calls in [&[libc::SYS_faccessat2][..], &[libc::SYS_faccessat2, libc::SYS_faccessat]] {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            config.process.seccomp = Some(deny_with(calls, errno));
+            assert_eq!(host.output(config.clone()), "", "{calls:?}: {errno}");
+        }
+    }
 }
 
 fn seccomp_that_cannot_be_loaded() {

@@ -13,6 +13,7 @@ use drupe_protocol::{
 
 use crate::host::{Host, LIMIT, bind, command, filesystem, script};
 use crate::namespaces;
+use crate::policy::deny;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("terminals::are_the_three_streams", are_the_three_streams),
@@ -21,6 +22,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("terminals::controlling_terminal", controlling_terminal),
     ("terminals::owner", owner),
     ("terminals::of_execs", of_execs),
+    ("terminals::under_a_filter", under_a_filter),
     ("terminals::in_a_user_namespace", in_a_user_namespace),
     ("terminals::host_hangs_up", host_hangs_up),
     ("terminals::host_hangs_up_while_input_waits", host_hangs_up_while_input_waits),
@@ -176,6 +178,20 @@ fn of_execs() {
     }
     kill(&mut host);
     assert_eq!(rest(&mut main), "");
+}
+
+/// The agent has its end before a filter could be against it.
+fn under_a_filter() {
+    let mut host = Host::new();
+    let filter = Some(deny(&[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendto, libc::SYS_recvfrom]));
+    let mut config = script("tty; sleep 1000");
+    config.process.seccomp = filter.clone();
+    let mut terminal = begin(&mut host, config);
+    assert_eq!(read_until(&mut terminal, "\n"), "/dev/pts/0\r\n");
+    let process = Process { seccomp: filter, ..script("tty").process };
+    assert_eq!(rest(&mut begin_exec(&mut host, 1, process)), "/dev/pts/1\r\n");
+    assert_eq!(host.exec_exited("c1", 1), ExitStatus::Code(0));
+    kill(&mut host);
 }
 
 fn in_a_user_namespace() {
