@@ -2,12 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use drupe_protocol::StartHook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, OFlags, memfd_create};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, WaitStatus, waitpid};
@@ -30,14 +30,17 @@ pub(crate) fn run(hooks: &[StartHook], state: &str, filter: Option<&Filter>) -> 
 fn run_one(hook: &StartHook, state: &str, filter: Option<&Filter>) -> Result<()> {
     let what = |action: &str| format!("{:?}: {action}", hook.path);
     let command = Command::new(hook)?;
-    let stdin = file_of(state).named(&hook.field, what("state"))?;
-    let (output, theirs) = pipe_with(PipeFlags::CLOEXEC).named(&hook.field, what("output"))?;
-    rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).named(&hook.field, what("output"))?;
+    let (stdin, input) = pipe_with(PipeFlags::CLOEXEC).named(&hook.field, what("state"))?;
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).named(&hook.field, what("output"))?;
+    for ours in [&input, &output] {
+        rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK).named(&hook.field, what("pipe"))?;
+    }
     let child = sys::clone_process(0, None).named(&hook.field, what("clone"))?;
-    let Some(child) = child else { command.execute(&stdin, &theirs, filter) };
-    drop(theirs);
+    let Some(child) = child else { command.execute(&stdin, &stdout, filter) };
+    drop((stdin, stdout));
     let mut tail = Vec::new();
-    let ended = watch(&child, output.into(), hook.timeout, &mut tail);
+    let input = Some((input, state.as_bytes()));
+    let ended = watch(&child, input, output.into(), hook.timeout, &mut tail);
     if !matches!(ended, Ok(true)) {
         sys::kill(&child);
     }
@@ -74,7 +77,7 @@ impl Command {
     }
 
     /// The hook's process. Why it could not be executed is in its output.
-    fn execute(&self, stdin: &File, output: &OwnedFd, filter: Option<&Filter>) -> ! {
+    fn execute(&self, stdin: &OwnedFd, output: &OwnedFd, filter: Option<&Filter>) -> ! {
         let streams = [stdin.as_fd(), output.as_fd(), output.as_fd()];
         let ready = sys::keep_only(streams, &[], output.as_fd()).and_then(|_| sys::reset_signals());
         if ready.is_err() || filter.is_some_and(|filter| filter.load().is_err()) {
@@ -86,17 +89,11 @@ impl Command {
     }
 }
 
-/// A file of nobody with this text: unlike a pipe it takes all of it at once, whoever reads.
-fn file_of(text: &str) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create(c"state", MemfdFlags::CLOEXEC)?);
-    file.write_all(text.as_bytes())?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Waits for the end of a hook and keeps the end of its output. False when its time is up.
+/// Waits for the end of a hook, writes its input meanwhile, and keeps the end of its output. False when its time is
+/// up.
 fn watch(
     child: &sys::Process,
+    mut input: Option<(OwnedFd, &[u8])>,
     output: File,
     timeout: Option<u32>,
     tail: &mut Vec<u8>,
@@ -110,6 +107,7 @@ fn watch(
         }
         let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN)];
         fds.extend(output.iter().map(|output| PollFd::new(output, PollFlags::IN)));
+        fds.extend(input.iter().map(|(pipe, _)| PollFd::new(pipe, PollFlags::OUT)));
         let left = left.map(|us| Timespec {
             tv_sec: i64::try_from(us / 1_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(us % 1_000_000 * 1_000).unwrap_or_default(),
@@ -122,6 +120,7 @@ fn watch(
         if output.as_mut().is_some_and(|output| !read_some(output, tail)) {
             output = None;
         }
+        input = input.and_then(write_some);
         if ended {
             // What it left in the pipe; what children of its own write later is not waited for.
             for _ in 0..PIPE / CHUNK {
@@ -130,6 +129,16 @@ fn watch(
             return Ok(true);
         }
     }
+}
+
+/// Writes what there is room for; returns what is left, which is nothing when nobody reads any more.
+fn write_some((pipe, text): (OwnedFd, &[u8])) -> Option<(OwnedFd, &[u8])> {
+    let left = match rustix::io::write(&pipe, text) {
+        Ok(written) => text.get(written..).unwrap_or_default(),
+        Err(Errno::AGAIN | Errno::INTR) => text,
+        Err(_) => &[],
+    };
+    (!left.is_empty()).then_some((pipe, left))
 }
 
 /// Reads what there is. False at the end.

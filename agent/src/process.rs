@@ -219,10 +219,11 @@ fn home(passwd: &Path, uid: u32) -> String {
     let regular = file.filter(|file| {
         fstat(file.as_fd()).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
     });
-    let lines = regular.into_iter().flat_map(|file| BufReader::new(file.take(MOST_BYTES)).lines());
+    let lines = regular.into_iter().flat_map(|file| BufReader::new(file.take(MOST_BYTES)).split(b'\n'));
     lines
         .map_while(std::io::Result::ok)
         .find_map(|line| {
+            let line = String::from_utf8_lossy(&line);
             let mut fields = line.split(':');
             let is_user = fields.nth(2)?.parse() == Ok(uid);
             is_user.then(|| fields.nth(2).unwrap_or_default().to_owned())
@@ -241,7 +242,7 @@ mod tests {
         let passwd = dir.path().join("passwd");
         std::fs::write(
             &passwd,
-            "root:x:0:0:root:/root:/bin/sh\nbad line\na:x:1000:1000::/home/a:/bin/sh\nb:x:7:7:b::\n",
+            b"root:x:0:0:root:/root:/bin/sh\nbad line\nj:x:5:5:J\xf6rg:/home/j:/bin/sh\na:x:1000:1000::/home/a:/bin/sh\nb:x:7:7:b::\n",
         )
         .unwrap();
         assert_eq!(home(&passwd, 0), "/root");

@@ -1,6 +1,6 @@
 //! `hooks.startContainer`: in the container, after the start, before the program.
 
-use drupe_protocol::{ExitStatus, Failure, FailureKind, GuestConfig, HostMessage, StartHook};
+use drupe_protocol::{ExitStatus, Failure, FailureKind, GuestConfig, HostMessage, Rlimit, StartHook};
 
 use crate::host::{Host, command, script};
 
@@ -9,6 +9,9 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("hooks::failures", failures),
     ("hooks::timeout", timeout),
     ("hooks::filter", filter),
+    ("hooks::filter_without_new_calls", filter_without_new_calls),
+    ("hooks::file_size_limit", file_size_limit),
+    ("hooks::state_that_is_not_read", state_that_is_not_read),
 ];
 
 fn hook(text: &str) -> StartHook {
@@ -100,4 +103,37 @@ fn filter() {
         assert_eq!(host.output(config.clone()), "denied\n");
         std::fs::remove_file(host.share("root").join("tmp/log")).unwrap();
     }
+}
+
+/// As in the default profile of clients: programs are to fall back to what clone(2) can do.
+fn filter_without_new_calls() {
+    let mut host = Host::new();
+    let mut config = script("cat /tmp/log");
+    config.start_hooks = vec![hook("echo hook >/tmp/log")];
+    config.process.seccomp = Some(crate::policy::deny_with(&[libc::SYS_clone3], libc::ENOSYS));
+    assert_eq!(host.output(config), "hook\n");
+}
+
+/// The limit of the process is none for what the agent tells the hook.
+fn file_size_limit() {
+    let mut host = Host::new();
+    let mut config = script("cat /tmp/log");
+    config.start_hooks = vec![hook("dd of=/dev/null 2>/dev/null; : >/tmp/log; echo hook")];
+    config.process.rlimits = vec![Rlimit { name: "RLIMIT_FSIZE".into(), soft: 0, hard: 0 }];
+    host.configure(&config).unwrap();
+    let state = "x".repeat(100_000);
+    host.send(&HostMessage::Start { container: "c1".into(), state });
+    assert!(matches!(host.receive(), drupe_protocol::GuestMessage::Started { .. }));
+    assert_eq!(host.exited("c1"), ExitStatus::Code(0));
+}
+
+fn state_that_is_not_read() {
+    let mut host = Host::new();
+    let mut config = script("true");
+    let closed = "exec <&-; sleep 1";
+    config.start_hooks = vec![hook("true"), hook(closed), StartHook { timeout: Some(1000), ..hook("true") }];
+    host.configure(&config).unwrap();
+    host.send(&HostMessage::Start { container: "c1".into(), state: "x".repeat(200_000) });
+    assert!(matches!(host.receive(), drupe_protocol::GuestMessage::Started { .. }));
+    assert_eq!(host.exited("c1"), ExitStatus::Code(0));
 }
