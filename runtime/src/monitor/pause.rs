@@ -35,7 +35,7 @@ pub(crate) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { freeze: Duration::from_secs(10), answer: Duration::from_secs(30) }
+        Self { freeze: Duration::from_secs(10), answer: Duration::from_secs(50) }
     }
 }
 
