@@ -1,13 +1,14 @@
 //! Hooks that run on the host: programs that the config names for moments in the life of a container.
 //!
 //! A hook reads the container's state from its stdin. What it writes goes to no stream of the workload: it is kept for the
-//! message about its failure. It has the arguments and the environment of the config and nothing else.
+//! message about its failure. It has the arguments and the environment of the config and nothing else; it starts in the
+//! bundle's directory, as under runc, with the umask and the limits that drupe was started with.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::{Deserialize, Serialize};
+
+use crate::inherited;
 
 /// How much of a hook's output is in the message about its failure.
 const SHOWN: usize = 2048;
@@ -98,21 +101,22 @@ impl HookKind {
         }
     }
 
-    /// Whether a failure ends what the container is about to do, rather than being logged.
+    /// Whether a failure ends the container, rather than being logged.
     fn failure_counts(self) -> bool {
-        !matches!(self, Self::Poststart | Self::Poststop)
+        self != Self::Poststop
     }
 }
 
-/// Runs the hooks of one moment, in their order. `state_json` is the container's state.
+/// Runs the hooks of one moment, in their order, in the directory of the bundle, or in / where it is gone. `state_json` is
+/// the container's state.
 ///
 /// # Errors
 ///
-/// The first failure ends it, and is to fail the create. Failures of `poststart` and `poststop` are logged instead, and
-/// the other hooks run.
-pub fn run_all(kind: HookKind, hooks: &[Hook], state_json: &[u8]) -> Result<(), HookError> {
+/// The first failure ends it, and is to end the container (runtime.md, "Lifecycle"). Failures of `poststop` are logged
+/// instead, and the other hooks run.
+pub fn run_all(kind: HookKind, hooks: &[Hook], bundle: &Path, state_json: &[u8]) -> Result<(), HookError> {
     for (index, hook) in hooks.iter().enumerate() {
-        let Err(problem) = run(hook, state_json) else { continue };
+        let Err(problem) = run(hook, bundle, state_json) else { continue };
         let error =
             HookError { field: format!("hooks.{}[{index}]", kind.name()), path: hook.path.clone(), problem };
         if kind.failure_counts() {
@@ -123,7 +127,7 @@ pub fn run_all(kind: HookKind, hooks: &[Hook], state_json: &[u8]) -> Result<(), 
     Ok(())
 }
 
-fn run(hook: &Hook, state_json: &[u8]) -> Result<(), HookProblem> {
+fn run(hook: &Hook, bundle: &Path, state_json: &[u8]) -> Result<(), HookProblem> {
     // Files in memory, not pipes: nobody waits for a hook that does not read, or for its children's last word.
     let mut state = memory_file("state").map_err(HookProblem::Run)?;
     let mut output = memory_file("output").map_err(HookProblem::Run)?;
@@ -134,6 +138,8 @@ fn run(hook: &Hook, state_json: &[u8]) -> Result<(), HookProblem> {
         }
         command.env_clear().envs(hook.env.iter().map(|pair| pair.split_once('=').unwrap_or((pair, ""))));
         command.stdin(state).stdout(output.try_clone()?).stderr(output.try_clone()?);
+        command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
+        inherited::give_back(&mut command);
         // So that a hook's children are killed with it.
         command.process_group(0).spawn()
     });

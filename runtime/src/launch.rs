@@ -97,6 +97,7 @@ impl Launch {
         let machine = &self.plan.machine;
         let limits = self.plan.host.resources.for_host(machine.memory.bytes(), machine.vcpus.get());
         let progress = Progress::begin(self.entry, self.record, limits, self.plan.host.labels, audience)?;
+        let failed = progress.failed();
         let setting = Setting {
             signals: self.signals,
             streams: self.streams,
@@ -105,7 +106,11 @@ impl Launch {
             starts,
             console,
         };
-        monitor::run(&self.plan.machine, self.plan.guest, self.files, setting, stages)
+        let ended = monitor::run(&self.plan.machine, self.plan.guest, self.files, setting, stages);
+        match failed.take() {
+            Some(error) => Err(error.into()),
+            None => ended,
+        }
     }
 }
 

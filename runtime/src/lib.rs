@@ -27,6 +27,7 @@ mod handover;
 pub mod hooks;
 mod idmap;
 mod image;
+mod inherited;
 mod kvm;
 mod labels;
 mod launch;
@@ -55,6 +56,7 @@ pub use container::{ContainerId, IdError};
 /// Runs the program with these arguments, the first being its own name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut stages = stage::Stages::begin();
+    inherited::remember();
     let cli = match cli::parse(args) {
         Ok(cli) => cli,
         Err(answer) => return answer.print(),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Why the file could not be written.
@@ -22,7 +23,12 @@ pub(crate) fn write(path: &Path, pid: u32) -> Result<(), PidFileError> {
     unfinished.push(name);
     unfinished.push(format!(".{}", std::process::id()));
     let unfinished = path.with_file_name(unfinished);
-    let written = File::create_new(&unfinished)
+    // Whatever the process's umask is: who can write it says whom root signals.
+    let written = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&unfinished)
         .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
         .and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
@@ -34,6 +40,8 @@ pub(crate) fn write(path: &Path, pid: u32) -> Result<(), PidFileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -44,6 +52,7 @@ mod tests {
         write(&path, 12_345).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "12345");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o133, 0);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The system calls that neither std nor rustix has: the only unsafe code of this crate.
 #![allow(
     unsafe_code,
-    reason = "mount_setattr(2), clone(2), signalfd(2), fork(2), bpf(2) and fcntl(2)'s locks have no safe wrapper in our \
-              dependencies"
+    reason = "mount_setattr(2), clone(2), signalfd(2), sigprocmask(2), fork(2), bpf(2) and fcntl(2)'s locks have no safe \
+              wrapper in our dependencies"
 )]
 
 pub(crate) mod bpf;
@@ -76,6 +76,27 @@ pub(crate) fn hold_namespace(reading: OwnedFd, writing: OwnedFd) -> io::Result<(
 pub(crate) fn reap_namespace(pid: libc::pid_t) {
     // SAFETY: waitpid(2) may be called with a null status, and the process is a child of ours that nobody else waits for.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+}
+
+/// Has the child of `command` do this just before it executes its program. `action` makes system calls and nothing else:
+/// the child of a process with threads may neither allocate nor take a lock.
+pub(crate) fn before_exec(
+    command: &mut std::process::Command,
+    action: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the caller's action keeps to what is said above.
+    unsafe { command.pre_exec(action) };
+}
+
+/// Lets every signal come to this thread again.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset(3) writes the whole set that it is given.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: the set is initialised; the null pointer says that the mask before is of no interest.
+    let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A nonblocking signalfd(2) for these signals, which the caller has blocked.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -92,7 +93,7 @@ fn make_once(mount: &Path, path: &Path, version: u8) -> Result<(), CgroupError> 
         if version == 2 {
             enable_controllers(&above);
         }
-        match fs::DirBuilder::new().create(&directory) {
+        match fs::DirBuilder::new().mode(0o755).create(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(CgroupError::File { path: directory, source }),

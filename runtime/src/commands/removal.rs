@@ -100,7 +100,7 @@ pub(super) fn remove(container: Container) -> Result<bool, EndError> {
     if let Ok(record) = &container.record {
         record.drupe.cgroup.remove()?;
         let state = record.oci_state(Status::Stopped).to_string();
-        run_all(HookKind::Poststop, &record.drupe.hooks.poststop, state.as_bytes())?;
+        run_all(HookKind::Poststop, &record.drupe.hooks.poststop, record.bundle.as_ref(), state.as_bytes())?;
     }
     container.entry.remove()?;
     Ok(true)

@@ -1,10 +1,10 @@
 //! `drupe start`: the monitor executes the program of a container that was created.
 
-use super::{Failure, find};
+use super::{Failure, find, removal};
 use crate::cli::{GlobalArgs, StartArgs};
 use crate::container::{Container, Verb};
 use crate::control::{Client, Reply, Request};
-use crate::monitor;
+use crate::monitor::{self, MonitorError};
 
 /// What the monitor says against it.
 #[derive(Debug, thiserror::Error)]
@@ -17,15 +17,17 @@ pub(crate) fn start(global: &GlobalArgs, args: &StartArgs) -> Result<u8, Failure
     Ok(0)
 }
 
-/// Has the program executed.
+/// Has the program executed. A hook that fails afterwards ends the container (runtime.md, "Lifecycle", step 10).
 pub(super) fn execute(container: &Container) -> Result<(), Failure> {
     if let Reply::Failed { message, status } =
         Client::connect(&container.entry)?.ask(&Request::Start, &[], None)?
     {
         return Err(Failure::with_status(Denied(message), status));
     }
-    if let Ok(record) = &container.record {
-        monitor::run_poststart_hooks(record);
+    let Ok(record) = &container.record else { return Ok(()) };
+    if let Err(error) = monitor::run_poststart_hooks(record) {
+        removal::end(container)?;
+        return Err(MonitorError::Hook(error).into());
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The monitor's account of its container: what others are told when it gets on.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread::JoinHandle;
@@ -10,8 +11,9 @@ use rustix::process::set_parent_process_death_signal;
 use super::MonitorError;
 use super::report::Reporter;
 use crate::container::lock::Held;
-use crate::container::{Entry, Lock, Record, Status};
-use crate::hooks::{HookKind, run_all};
+use crate::container::{Entry, Lock, Record, Status, StoreError};
+use crate::control::{Client, Request};
+use crate::hooks::{Hook, HookError, HookKind, run_all};
 use crate::plan::Labels;
 use crate::resources::{self, Resources};
 use crate::{labels, pid_file, text};
@@ -43,7 +45,8 @@ pub(crate) struct Progress {
     labels: Labels,
     alive: Option<Held>,
     audience: Audience,
-    poststart: Option<JoinHandle<()>>,
+    poststart: Option<JoinHandle<Result<(), HookError>>>,
+    failed: Rc<RefCell<Option<HookError>>>,
 }
 
 /// Who waits for the container to be created.
@@ -67,7 +70,13 @@ impl Progress {
         let alive = entry.hold(Lock::Alive)?;
         record.adopt();
         entry.write(&record)?;
-        Ok(Self { entry, record, limits, labels, alive: Some(alive), audience, poststart: None })
+        let (alive, failed) = (Some(alive), Rc::default());
+        Ok(Self { entry, record, limits, labels, alive, audience, poststart: None, failed })
+    }
+
+    /// Where the hook of `poststart` will be that made this process end the container, once this has been dropped.
+    pub(crate) fn failed(&self) -> Rc<RefCell<Option<HookError>>> {
+        Rc::clone(&self.failed)
     }
 
     /// Goes into the container's cgroup on the host.
@@ -82,14 +91,9 @@ impl Progress {
         Ok(self.entry.write(&self.record)?)
     }
 
-    /// Runs the hooks that come before the container's own world is made.
-    fn run_create_hooks(&self) -> Result<(), MonitorError> {
-        let hooks = &self.record.drupe.hooks;
+    fn run_hooks(&self, kind: HookKind, hooks: &[Hook]) -> Result<(), HookError> {
         let state = self.record.oci_state(Status::Creating).to_string();
-        run_all(HookKind::Prestart, &hooks.prestart, state.as_bytes())?;
-        run_all(HookKind::CreateRuntime, &hooks.create_runtime, state.as_bytes())?;
-        run_all(HookKind::CreateContainer, &hooks.create_container, state.as_bytes())?;
-        Ok(())
+        run_all(kind, hooks, self.record.bundle.as_ref(), state.as_bytes())
     }
 
     fn write(&self) {
@@ -102,9 +106,12 @@ impl Progress {
 
 impl Lifecycle for Progress {
     fn machine_made(&mut self) -> Result<(), MonitorError> {
+        // The runtime's own hooks are not the container's to count and to limit, and may leave processes behind.
+        self.run_hooks(HookKind::Prestart, &self.record.drupe.hooks.prestart)?;
+        self.run_hooks(HookKind::CreateRuntime, &self.record.drupe.hooks.create_runtime)?;
         self.enter_cgroup()?;
-        self.run_create_hooks()?;
-        // After the hooks, which are not the container's to confine, and before there are other threads.
+        self.run_hooks(HookKind::CreateContainer, &self.record.drupe.hooks.create_container)?;
+        // After the hooks, whose devices are not the monitor's, and before there are other threads.
         self.record.drupe.cgroup.confine_devices(&self.limits.devices, resources::FIELD)?;
         Ok(labels::apply(&self.labels)?)
     }
@@ -136,8 +143,9 @@ impl Lifecycle for Progress {
         self.write();
         if matches!(self.audience, Audience::Others(..)) && !self.record.drupe.hooks.poststart.is_empty() {
             // Nobody else does, and the container goes on meanwhile.
-            let record = self.record.clone();
-            self.poststart = Some(std::thread::spawn(move || run_poststart_hooks(&record)));
+            let (record, entry) = (self.record.clone(), self.entry.try_clone());
+            self.poststart =
+                Some(std::thread::spawn(move || run_poststart_hooks(&record).inspect_err(|_| end(entry))));
         }
     }
 
@@ -156,15 +164,26 @@ impl Lifecycle for Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(hooks) = self.poststart.take() {
-            let _ = hooks.join();
+            *self.failed.borrow_mut() = hooks.join().ok().and_then(Result::err);
         }
     }
 }
 
-/// Runs the hooks that come when the program runs. Their failures are logged.
-pub(crate) fn run_poststart_hooks(record: &Record) {
-    let state = record.oci_state(Status::Running).to_string();
-    if let Err(error) = run_all(HookKind::Poststart, &record.drupe.hooks.poststart, state.as_bytes()) {
-        log::warn!("{}", text::chain(&error));
+/// Ends the container of this process, from another thread than the one that waits for such requests.
+fn end(entry: Result<Entry, StoreError>) {
+    let request = Request::Signal { signal: libc::SIGKILL, all: false };
+    let asked = entry.map_err(|error| text::chain(&error)).and_then(|entry| {
+        let mut client = Client::connect(&entry).map_err(|error| text::chain(&error))?;
+        client.ask(&request, &[], None).map_err(|error| text::chain(&error))
+    });
+    if let Err(error) = asked {
+        // It may have ended by itself.
+        log::debug!("after the failure of a hook: {error}");
     }
+}
+
+/// Runs the hooks that come when the program runs. Who calls it ends the container when one fails.
+pub(crate) fn run_poststart_hooks(record: &Record) -> Result<(), HookError> {
+    let state = record.oci_state(Status::Running).to_string();
+    run_all(HookKind::Poststart, &record.drupe.hooks.poststart, record.bundle.as_ref(), state.as_bytes())
 }

@@ -33,16 +33,39 @@ pub(crate) fn cases() -> Vec<Case> {
             container.ok("delete ID");
         })
         .cost(2),
-        Case::new("hooks::one_that_fails_afterwards_is_only_warned_about", |stage| {
+        Case::new("hooks::one_that_fails_afterwards_ends_the_container", |stage| {
             let container = Container::created(failing(stage, "poststart"));
             let output = container.call("start ID");
-            assert!(output.status == 0 && output.stderr_text().contains("hooks.poststart[0]"), "{output:?}");
-            container.says("ran");
+            assert!(output.status == 1 && output.stderr_text().contains("hooks.poststart[0]"), "{output:?}");
             container.becomes("stopped");
             container.ok("delete ID");
         })
-        .drupe_only("runc 1.1 ends the container, though the specification wants a warning")
+        .drupe_only("runc 1.1 runs poststart at the end of create")
         .cost(2),
+        Case::new("hooks::one_that_fails_afterwards_ends_run", |stage| {
+            for line in ["run -b BUNDLE ID", "run -d -b BUNDLE ID"] {
+                let container = Container::new(failing(stage, "poststart"));
+                let output = container.make(line);
+                assert!(output.status == 1 && output.stderr_text().contains("hook"), "{line}: {output:?}");
+                container.assert_status("none");
+            }
+        })
+        .cost(3),
+        Case::new("hooks::those_of_the_runtime_are_no_part_of_the_container", |stage| {
+            let data = stage.directory("data");
+            let script = "umask; pwd; cat /proc/self/cgroup; exec grep SigBlk /proc/self/status";
+            let script = format!("{{ {script}; }} >{}", data.join("hook").display());
+            let hook =
+                json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] });
+            let bundle = stage.bundle(&["sleep", "1000"]).with(|config| {
+                config["hooks"] = json!({ "createRuntime": [hook] });
+            });
+            let container = Container::created(bundle);
+            let said = fs::read_to_string(data.join("hook")).expect("written by the hook");
+            let own = fs::read_to_string("/proc/self/cgroup").expect("the kernel has cgroups");
+            let dir = container.bundle.dir.to_str().expect("UTF-8");
+            assert_eq!(said, format!("0022\n{dir}\n{own}SigBlk:\t0000000000000000\n"));
+        }),
         Case::new("hooks::one_that_fails_at_the_end_does_not_keep_the_container", |stage| {
             let container = Container::started(failing(stage, "poststop"));
             container.becomes("stopped");
@@ -63,7 +86,9 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A bundle whose hook of this kind exits with 1.
 fn failing<'stage>(stage: &'stage Stage, name: &str) -> crate::bundle::Bundle<'stage> {
     let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "echo complaint >&2; exit 1"] });
-    stage.bundle(&["sh", "-c", "echo ran"]).with(|config| config["hooks"] = json!({ name: [hook] }))
+    stage
+        .bundle(&["sh", "-c", "echo ran; exec sleep 1000"])
+        .with(|config| config["hooks"] = json!({ name: [hook] }))
 }
 
 /// The kinds, each with the status that it is told.
