@@ -1,7 +1,7 @@
 //! config.json as a value: parsed into the types of the `oci-spec` crate, then checked.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{Linux, Mount, Root, Spec};
 use serde_json::{Map, Value};
@@ -10,6 +10,7 @@ use super::error::{BundleError, FieldError, Problem};
 use super::json::{check_nul, typed, without_nulls};
 use super::process::ProcessObject;
 use super::required;
+use crate::lexical::clean;
 use crate::resources::{self, Resources};
 
 /// A checked config.json.
@@ -163,21 +164,6 @@ pub(crate) fn is_remount(mount: &Mount) -> bool {
 pub(super) fn word(value: &impl serde::Serialize) -> String {
     // These are all enums without fields, so this is always a string.
     serde_json::to_value(value).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-/// The absolute path without `.`, `..` and doubled slashes, by its text alone.
-pub(crate) fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    clean
 }
 
 pub(crate) fn require_absolute(field: String, path: &Path) -> Result<(), FieldError> {

@@ -4,28 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::document::DocumentError;
+
 /// Why a bundle cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// config.json cannot be read.
-    #[error("{}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// config.json is not a regular file.
-    #[error("{}: not a regular file", .0.display())]
-    NotAFile(PathBuf),
-    /// config.json is longer than any real one.
-    #[error("{}: longer than {limit} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// The most that is read.
-        limit: u64,
-    },
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// config.json is not JSON.
     #[error("{}: not valid JSON", path.display())]
     Syntax {

@@ -11,18 +11,17 @@ mod process;
 mod required;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
 pub use config::Config;
-pub(crate) use config::{clean, is_bind, is_remount, require_absolute};
+pub(crate) use config::{is_bind, is_remount, require_absolute};
 pub use error::{BundleError, FieldError, Problem};
 pub(crate) use json::{below, check_nul, typed, without_nulls};
 pub(crate) use process::{ProcessObject, SchedulerObject, check_variable};
+
+use crate::document::{self, DocumentError};
 
 /// The version of the OCI runtime specification that drupe follows.
 pub const SPEC_VERSION: &str = "1.3.0";
@@ -59,9 +58,9 @@ impl Bundle {
     /// [`BundleError`] names the file, and the field if there is one.
     pub fn load(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join("config.json");
-        let json = read_config(&path)?;
+        let (json, _) = document::read(&path, MAX_CONFIG)?;
         let dir =
-            std::path::absolute(dir).map_err(|source| BundleError::Read { path: dir.into(), source })?;
+            std::path::absolute(dir).map_err(|source| DocumentError::Read { path: dir.into(), source })?;
         let config = Config::parse(&json, &path)?;
         check_rootfs(&dir, &config)?;
         let sources = bind_sources(&dir, &config)?;
@@ -85,21 +84,6 @@ impl Bundle {
 /// that `O_NOFOLLOW` is about its last name.
 fn host_path(dir: &Path, path: &Path) -> PathBuf {
     dir.join(path).components().collect()
-}
-
-fn read_config(path: &Path) -> Result<Vec<u8>, BundleError> {
-    let error = |source| BundleError::Read { path: path.into(), source };
-    // Nonblocking: a fifo with that name must not hold us.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(error)?;
-    if !file.metadata().map_err(error)?.is_file() {
-        return Err(BundleError::NotAFile(path.into()));
-    }
-    let mut json = Vec::new();
-    file.take(MAX_CONFIG + 1).read_to_end(&mut json).map_err(error)?;
-    if u64::try_from(json.len()).is_ok_and(|length| length > MAX_CONFIG) {
-        return Err(BundleError::TooLong { path: path.into(), limit: MAX_CONFIG });
-    }
-    Ok(json)
 }
 
 fn kind(path: &Path, follow: OFlags) -> Result<FileType, Problem> {

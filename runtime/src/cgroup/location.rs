@@ -2,10 +2,11 @@
 //! at the cgroup of the caller (version 1) or beside it (version 2, where only leaves have processes). Without a path
 //! the cgroup has the container's id for its name, and is where a relative path would be.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::hierarchy::Hierarchy;
 use super::{CgroupError, Request};
+use crate::lexical::within;
 
 /// A place in a hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,21 +51,6 @@ impl Location {
         };
         hierarchy.mount.join(start).join(&self.path)
     }
-}
-
-/// The path without `.` and `..`, none of which leads out of where it begins; relative.
-fn within(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use drupe_protocol::DeviceNode;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::support::Warning;
-use crate::bundle::{Config, FieldError, Problem, clean, require_absolute};
+use crate::bundle::{Config, FieldError, Problem, require_absolute};
+use crate::lexical::clean;
 
 /// Bounds of the kernel (include/linux/kdev_t.h).
 const MAX_MAJOR: u64 = (1 << 12) - 1;

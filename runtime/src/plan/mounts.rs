@@ -10,7 +10,8 @@ use super::namespaces::id_ranges;
 use super::options::{self, Idmap, MountOptions};
 use super::support::Warning;
 use super::{IdMappings, SharePlan};
-use crate::bundle::{Bundle, FieldError, Problem, SourceKind, clean, is_bind};
+use crate::bundle::{Bundle, FieldError, Problem, SourceKind, is_bind};
+use crate::lexical::clean;
 
 /// Name of the share that is the root filesystem.
 const ROOT_SHARE: &str = "rootfs";

@@ -7,15 +7,15 @@
 mod size;
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use drupe_vmm::{MemorySize, VcpuCount};
 use serde::Deserialize;
 
 pub use size::Size;
+
+use crate::document::{self, DocumentError};
 
 /// The file, unless `DRUPE_CONFIG` names another.
 pub const DEFAULT_FILE: &str = "/etc/drupe/config.toml";
@@ -98,22 +98,11 @@ pub struct Allow {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// It cannot be read.
-    #[error("{}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// It is no file.
-    #[error("{}: not a regular file", .0.display())]
-    NotAFile(PathBuf),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// Others than its owner may write it.
     #[error("{}: must be writable for its owner alone, which is root or who runs drupe", .0.display())]
     Untrusted(PathBuf),
-    /// It is too long.
-    #[error("{}: longer than {MAX_LENGTH} bytes", .0.display())]
-    TooLong(PathBuf),
     /// It is not UTF-8, which TOML is.
     #[error("{}: not UTF-8", .0.display())]
     NotText(PathBuf),
@@ -153,11 +142,7 @@ impl Settings {
 
     fn of_file(path: &Path, required: bool) -> Result<Self, SettingsError> {
         match read(path) {
-            Err(SettingsError::Read { source, .. })
-                if !required && source.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(Self::default())
-            }
+            Err(SettingsError::Document(error)) if !required && error.is_missing() => Ok(Self::default()),
             text => Self::parse(&text?, path),
         }
     }
@@ -184,22 +169,11 @@ impl Settings {
 }
 
 fn read(path: &Path) -> Result<String, SettingsError> {
-    let error = |source| SettingsError::Read { path: path.to_owned(), source };
-    // Nonblocking: a fifo with that name must not hold us.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(error)?;
-    let metadata = file.metadata().map_err(error)?;
-    if !metadata.is_file() {
-        return Err(SettingsError::NotAFile(path.to_owned()));
-    }
+    let (bytes, metadata) = document::read(path, MAX_LENGTH)?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.mode() & 0o022 != 0 || (metadata.uid() != 0 && metadata.uid() != own) {
         return Err(SettingsError::Untrusted(path.to_owned()));
     }
-    if metadata.size() > MAX_LENGTH {
-        return Err(SettingsError::TooLong(path.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_LENGTH).read_to_end(&mut bytes).map_err(error)?;
     String::from_utf8(bytes).map_err(|_| SettingsError::NotText(path.to_owned()))
 }
 
