@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use drupe_protocol::CgroupSetting;
+use rustix::fs::{Access, AtFlags};
 use rustix::process::{Pid, Signal};
 
 use super::CgroupError;
@@ -69,6 +70,12 @@ fn between(mount: &Path, path: &Path) -> Vec<PathBuf> {
     let mut list: Vec<_> = below.map(Path::to_owned).collect();
     list.reverse();
     list
+}
+
+/// Whether this process may make what is missing of a cgroup, as far as modes tell.
+pub(super) fn may_be_made(path: &Path) -> bool {
+    let Some(there) = path.ancestors().find(|ancestor| ancestor.exists()) else { return false };
+    rustix::fs::accessat(rustix::fs::CWD, there, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// Makes a cgroup with all that is missing above it.

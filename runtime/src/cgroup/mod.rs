@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::resources::{Resources, v1, v2};
+use crate::resources::{Resources, guest, v1, v2};
 use hierarchy::Hierarchies;
 use location::Location;
 use systemd::Scope;
@@ -82,7 +82,8 @@ pub(crate) fn is_rootless(asked: Option<bool>) -> bool {
     asked.unwrap_or_else(|| !rustix::process::geteuid().is_root() || in_user_namespace())
 }
 
-fn in_user_namespace() -> bool {
+/// Whether root is root of a user namespace alone.
+pub(crate) fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let all: Vec<_> = map.split_whitespace().collect();
     !map.is_empty() && all != ["0", "0", "4294967295"]
@@ -142,6 +143,9 @@ impl HostCgroup {
         for hierarchy in list {
             let path = location.directory(hierarchy);
             directory::check_free(&path)?;
+            if tolerant && !directory::may_be_made(&path) {
+                continue;
+            }
             let mut made = directory::missing(&hierarchy.mount, &path);
             // Slices are systemd's, which removes them itself.
             if scope.is_some() {
@@ -151,6 +155,18 @@ impl HostCgroup {
             members.push(Member { controllers, mount, path, made });
         }
         Ok(Self { version, members, scope, tolerant, unprivileged: request.rootless })
+    }
+
+    /// Says which limits hold in the guest alone, since this user can have no cgroup on the host.
+    pub(crate) fn warn_of_missing(&self, limits: &Resources, field: &str) {
+        if !self.members.is_empty() {
+            return;
+        }
+        for setting in v2::settings(limits, field, false) {
+            if guest::keeps(&setting.file) {
+                log::warn!("{}: without a cgroup on the host it holds in the guest alone", setting.field);
+            }
+        }
     }
 
     /// Makes the cgroup and sets its limits. What was made before a failure is for [`Self::remove`].
@@ -207,9 +223,7 @@ impl HostCgroup {
             let controller = setting.file.split('.').next().unwrap_or_default();
             match self.directory(controller) {
                 Some(directory) => writes.push((directory.to_owned(), setting)),
-                None if self.tolerant => {
-                    log::warn!("{}: without a cgroup on the host it holds in the guest alone", setting.field);
-                }
+                None if self.tolerant && guest::keeps(&setting.file) => {}
                 None => {
                     let (controller, place) =
                         (controller.to_owned(), "a mounted hierarchy of cgroups".to_owned());

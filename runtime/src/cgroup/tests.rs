@@ -184,6 +184,11 @@ fn without_privileges_a_cgroup_that_nobody_asked_for_may_be_missing() {
     cgroup.create(&limits(json!({ "pids": { "limit": 5 } })), "linux.resources").unwrap();
     assert_eq!(cgroup.members, []);
     cgroup.enter(1, &Resources::default(), "linux.resources").unwrap();
+    // What no guest keeps is not left out in silence.
+    let error =
+        cgroup.update(&limits(json!({ "blockIO": { "weight": 10 } })), "linux.resources").unwrap_err();
+    let start = "linux.resources.blockIO.weight: cgroup controller io: not available";
+    assert!(error.to_string().starts_with(start), "{error}");
     rootless.path = "/asked-for";
     let mut cgroup = HostCgroup::plan_in(&nowhere, &rootless).unwrap();
     assert!(cgroup.create(&Resources::default(), "linux.resources").is_err());

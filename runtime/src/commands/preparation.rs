@@ -15,6 +15,7 @@ use crate::handover::Handover;
 use crate::labels;
 use crate::monitor::Signals;
 use crate::plan::{self, Plan};
+use crate::resources;
 use crate::settings::Settings;
 use crate::stage::Stages;
 use crate::update::MachineSize;
@@ -77,6 +78,7 @@ impl Preparation {
                 Rootless::Auto => None,
             }),
         })?;
+        cgroup.warn_of_missing(&plan.host.resources, resources::FIELD);
         let mut record = Record::new(&id, &bundle, cgroup, plan.host.hooks.clone());
         record.drupe.machine = MachineSize {
             memory: plan.machine.memory.bytes(),

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::id::ContainerId;
 use super::lock::{self, Held, Lock};
 use super::record::{self, Record, Stale};
+use crate::cgroup;
 use crate::resources::Resources;
 
 const STATE: &str = "state.json";
@@ -78,11 +79,14 @@ pub(crate) struct Entry {
 
 /// Where the containers' state is when the command line does not say.
 pub(crate) fn default_root() -> Result<PathBuf, StoreError> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/run/drupe"));
-    }
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    runtime_dir.map(|dir| PathBuf::from(dir).join("drupe")).ok_or(StoreError::NoRoot)
+    let of_user = runtime_dir.map(|dir| PathBuf::from(dir).join("drupe"));
+    if !rustix::process::geteuid().is_root() {
+        return of_user.ok_or(StoreError::NoRoot);
+    }
+    // As for runc: who is root of a user namespace alone, as rootless podman makes it, is a user like others.
+    let is_user = cgroup::in_user_namespace() && std::env::var_os("USER").is_none_or(|name| name != "root");
+    Ok(of_user.filter(|_| is_user).unwrap_or_else(|| PathBuf::from("/run/drupe")))
 }
 
 const DIRECTORY: OFlags =

@@ -11,6 +11,16 @@ const GUEST_PAGE_SIZE: &str = "2MB";
 /// processors and memory nodes, and hold in the host's cgroup.
 const GUEST_CONTROLLERS: [&str; 5] = ["cgroup", "cpu", "hugetlb", "memory", "pids"];
 
+/// Files of the host's cgroup, in version 1, that the guest has no counterpart of.
+const OF_VERSION_1: [&str; 4] = ["cpu.rt_", "memory.kmem.", "memory.oom_control", "memory.swappiness"];
+
+/// Whether the guest's kernel keeps the limit of a file of the host's cgroup as well.
+#[must_use]
+pub fn keeps(file: &str) -> bool {
+    let controller = file.split('.').next().unwrap_or_default();
+    GUEST_CONTROLLERS.contains(&controller) && !OF_VERSION_1.iter().any(|start| file.starts_with(start))
+}
+
 /// What the agent writes for a container. `inits` is how many processes of the agent's are in the container's cgroup.
 pub fn settings(resources: &Resources, field: &str, inits: u64) -> Vec<CgroupSetting> {
     let settings = v2::settings(&resources.for_guest(inits), field, false);
@@ -28,10 +38,7 @@ impl Resources {
         guest.network = Network::default();
         guest.rdma.clear();
         guest.hugepage_limits.retain(|limit| limit.page_size == GUEST_PAGE_SIZE);
-        guest.unified.retain(|file, _| {
-            let controller = file.split('.').next().unwrap_or_default();
-            GUEST_CONTROLLERS.contains(&controller)
-        });
+        guest.unified.retain(|file, _| keeps(file));
         guest.more_tasks(inits);
         guest
     }

@@ -39,6 +39,7 @@ mod pidfd_socket;
 mod preserve_fds;
 mod process;
 mod receiver;
+mod rootless;
 mod running;
 mod signals;
 mod size;
@@ -98,6 +99,7 @@ fn all() -> Vec<Case> {
         isolation::cases,
         labels::cases,
         cgroups::cases,
+        rootless::cases,
         many::cases,
         bad_input::cases,
         bad_guest::cases,
