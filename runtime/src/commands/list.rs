@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::state::Description;
 use super::{Failure, find};
 use crate::cli::{GlobalArgs, ListArgs, ListFormat};
-use crate::container::{Container, ContainerId, Store};
+use crate::container::{Container, ContainerId, Status, Store};
 use crate::{kvm, text};
 
 /// The least width of a column, and the space behind it, as in runc's table.
@@ -41,15 +41,16 @@ fn describe(store: &Store, id: &ContainerId) -> Option<Description> {
         Ok(None) => None,
         Ok(Some(container)) => {
             let owner = container.entry.owner().map(kvm::user_name).unwrap_or_default();
+            let (status, changed) = (container.status, container.entry.changed().ok());
             let description = Description::of(container).unwrap_or_else(|stale| {
                 warn(&stale);
-                Description::unknown(id.to_string())
+                Description::unknown(id.to_string(), status, changed)
             });
             Some(Description { owner, ..description })
         }
         Err(error) => {
             warn(&error);
-            Some(Description::unknown(id.to_string()))
+            Some(Description::unknown(id.to_string(), Status::Stopped, None))
         }
     }
 }
@@ -92,12 +93,18 @@ mod tests {
     #[test]
     fn the_table_is_that_of_runc() {
         assert_eq!(table(&[]), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
-        let mut container = Description::unknown("a-long-container-id".into());
+        let mut container = Description::unknown("a-long-container-id".into(), Status::Stopped, None);
         container.bundle = "/b".into();
         container.owner = "root".into();
         let text = table(&[container]);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "ID                    PID         STATUS      BUNDLE      CREATED     OWNER");
-        assert_eq!(lines[1], "a-long-container-id   0           stopped     /b                      root");
+        assert_eq!(
+            lines[0],
+            "ID                    PID         STATUS      BUNDLE      CREATED                OWNER"
+        );
+        assert_eq!(
+            lines[1],
+            "a-long-container-id   0           stopped     /b          0001-01-01T00:00:00Z   root"
+        );
     }
 }

@@ -126,12 +126,12 @@ fn has_ended(process: &OwnedFd, patience: Duration) -> bool {
 /// has something else to say: what fails here is a warning.
 pub(super) fn clean_up(entry: &Entry) {
     let removed = entry.try_clone().and_then(Container::look).map_err(EndError::from).and_then(|found| {
-        found.map_or(Ok(true), |container| {
-            if container.status != Status::Stopped {
-                end(&container)?;
-            }
-            remove(container)
-        })
+        let Some(container) = found else { return Ok(true) };
+        if container.status == Status::Stopped {
+            return remove(container);
+        }
+        end(&container)?;
+        Container::look(container.entry)?.map_or(Ok(true), remove)
     });
     if let Err(error) = removed {
         log::warn!("{}", text::chain(&error));

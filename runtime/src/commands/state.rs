@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
 use super::{Failure, find};
 use crate::cli::{GlobalArgs, StateArgs};
 use crate::container::{Container, Stale, Status, Verb};
+use crate::time;
+
+/// The zero of Go's time.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// A container as `state` and `list` print it.
 #[derive(Debug, Serialize)]
@@ -51,16 +56,16 @@ impl Description {
         })
     }
 
-    /// A container of which nothing is known but that it is over.
-    pub(super) fn unknown(id: String) -> Self {
+    /// A container of which its record does not tell anything. Callers in Go take no empty text for `created`.
+    pub(super) fn unknown(id: String, status: Status, changed: Option<SystemTime>) -> Self {
         Self {
             oci_version: crate::bundle::SPEC_VERSION.into(),
             id,
             pid: 0,
-            status: Status::Stopped,
+            status,
             bundle: String::new(),
             rootfs: String::new(),
-            created: String::new(),
+            created: changed.map_or_else(|| NO_TIME.to_owned(), time::rfc3339_nanos),
             annotations: BTreeMap::new(),
             owner: String::new(),
         }

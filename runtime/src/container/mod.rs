@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Locks tell the truth about processes, whatever became of them; the record says the rest. What cannot be
-//! trusted (another boot's record, half a file, a stranger's) is [`Stale`]: it counts as stopped, and nothing that
-//! it names is touched.
+//! trusted (another boot's record, half a file, a stranger's) is [`Stale`]: nothing that it names is touched. While
+//! its monitor lives such a container counts as running, and is ended over the monitor's socket; else as stopped.
 
 mod id;
 pub(crate) mod lock;

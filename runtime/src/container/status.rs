@@ -42,10 +42,12 @@ impl fmt::Display for Status {
 
 /// The state that a record and the locks on it amount to. `creating` and `alive` say whether the locks of these
 /// names are held.
+///
+/// Of a monitor whose record says nothing it is known that it runs, and no more.
 pub(crate) fn derive(recorded: Option<Status>, alive: bool, creating: bool) -> Status {
     match recorded {
         _ if creating => Status::Creating,
-        Some(status) if alive => status,
+        _ if alive => recorded.unwrap_or(Status::Running),
         _ => Status::Stopped,
     }
 }
@@ -260,7 +262,7 @@ mod tests {
             assert_eq!(derive(recorded, false, true), Status::Creating);
             assert_eq!(derive(recorded, true, true), Status::Creating);
             assert_eq!(derive(recorded, false, false), Status::Stopped);
-            assert_eq!(derive(recorded, true, false), recorded.unwrap_or(Status::Stopped));
+            assert_eq!(derive(recorded, true, false), recorded.unwrap_or(Status::Running));
         }
     }
 }

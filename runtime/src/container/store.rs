@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -38,7 +39,7 @@ const FILES: [&str; 8] = [STATE, STATE_NEW, LIMITS, LIMITS_NEW, "alive", "creati
 const TEMPORARY: char = '~';
 
 /// How often a temporary name is tried that somebody else takes at that moment.
-const ATTEMPTS: u32 = 100;
+const ATTEMPTS: usize = 100;
 
 /// Why a container's directory cannot be had or used.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +247,13 @@ impl Entry {
         Ok(rustix::fs::fstat(&self.dir).map_err(|errno| self.error(errno))?.st_uid)
     }
 
+    /// When the directory was last changed, to the second.
+    pub(crate) fn changed(&self) -> Result<SystemTime, StoreError> {
+        let stat = rustix::fs::fstat(&self.dir).map_err(|errno| self.error(errno))?;
+        let seconds = u64::try_from(stat.st_ctime).unwrap_or(0);
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
     /// Whether the directory still has its name.
     pub(crate) fn is_named(&self) -> Result<bool, StoreError> {
         let same = |a: &Stat, b: &Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
@@ -355,11 +363,25 @@ impl Entry {
 
     /// Removes the directory, after [`Entry::claim_removal`]. The caller knows that the container is over.
     pub(crate) fn remove(mut self) -> Result<(), StoreError> {
-        let temporary = temporary_name();
-        rustix::fs::renameat(&self.root, self.name.as_str(), &self.root, temporary.as_str())
-            .map_err(|errno| self.error(errno))?;
-        self.name = temporary;
+        self.rename(std::iter::repeat_with(temporary_name).take(ATTEMPTS))?;
         self.discard()
+    }
+
+    /// Takes the first of these names that is free: of a process that had the same id and was killed there may be one
+    /// that is not, with files in it that nothing here removes.
+    fn rename(&mut self, names: impl Iterator<Item = String>) -> Result<(), StoreError> {
+        for new in names {
+            let (root, flags) = (&self.root, RenameFlags::NOREPLACE);
+            match rustix::fs::renameat_with(root, self.name.as_str(), root, new.as_str(), flags) {
+                Ok(()) => {
+                    self.name = new;
+                    return Ok(());
+                }
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.error(errno)),
+            }
+        }
+        Err(StoreError::Busy)
     }
 
     /// Locks the directory by flock(2); `false` if another process has, or it has lost its name.

@@ -144,6 +144,34 @@ fn bad_records_are_stale_and_can_be_removed() {
 }
 
 #[test]
+fn a_monitor_without_a_record_is_not_over() {
+    let (_dir, store) = store();
+    let (entry, creating) = store.create(&id("x"), &record("x")).unwrap();
+    let alive = entry.hold(Lock::Alive).unwrap();
+    drop(creating);
+    fs::write(store.path.join("x/state.json"), "of another format").unwrap();
+    let container = Container::look(entry).unwrap().unwrap();
+    assert!(container.record.is_err());
+    assert_eq!(container.status, Status::Running);
+    drop(alive);
+    let container = Container::look(container.entry).unwrap().unwrap();
+    assert_eq!(container.status, Status::Stopped);
+}
+
+#[test]
+fn a_name_that_is_taken_does_not_keep_a_removal() {
+    let (_dir, store) = store();
+    let (mut entry, _held) = store.create(&id("x"), &record("x")).unwrap();
+    let left = store.path.join("~1.0");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("precious"), "").unwrap();
+    assert!(matches!(entry.rename(["~1.0".into()].into_iter()), Err(StoreError::Busy)));
+    entry.rename(["~1.0", "~1.1"].map(str::to_owned).into_iter()).unwrap();
+    assert_eq!(names(&store), ["~1.0", "~1.1"]);
+    assert!(left.join("precious").exists());
+}
+
+#[test]
 fn a_root_that_others_can_write_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");

@@ -18,6 +18,7 @@ const OWN_FILES: &str = "the files are drupe's own";
 pub(crate) fn cases() -> Vec<Case> {
     let cases = [
         Case::new("stale::records_of_a_monitor_that_was_killed", records).cost(3),
+        Case::new("stale::a_record_of_another_version_is_no_end", running).cost(2),
         Case::new("stale::no_verb_finds_a_container", no_verb).before_any_machine(),
         Case::new("stale::what_somebody_else_put_there_stays", foreign).before_any_machine(),
         Case::new("stale::links_are_not_followed", links).before_any_machine(),
@@ -137,6 +138,26 @@ fn recycled(container: &Container<'_>, bystander: &mut Bystander, good: &Value) 
     container.ok("delete --force ID");
     assert!(!path.exists());
     bystander.assert_unharmed();
+}
+
+/// A container that runs while its record cannot be read, as after an update of drupe, is ended before it is removed.
+fn running(stage: &Stage) {
+    for (end, remove) in [("kill ID KILL", "delete ID"), ("delete --force ID", "delete --force ID")] {
+        let container = Container::started(stage.bundle(&["sleep", "1000"]));
+        let pid = container.state()["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let monitor = pid.and_then(Pid::from_raw).expect("a pid");
+        let file = container.bundle.stage.state().join(&container.bundle.id).join("state.json");
+        fs::write(&file, json!({ "drupe": { "format": 99, "version": "9.9" } }).to_string()).expect("there");
+        container.refused("state ID", "of another format");
+        container.refused("delete ID", "not stopped: running");
+        let list: Value = serde_json::from_str(&container.ok("list --format json")).expect("JSON");
+        assert_eq!((&list[0]["status"], list[0]["created"] == ""), (&json!("running"), false), "{list}");
+        kill_process(monitor, Signal::CONT).expect("nobody has ended it");
+        container.ok(end);
+        container.ok(remove);
+        container.assert_status("none");
+        assert!(until(|| stage.processes().is_empty()), "still there: {:?}", stage.processes());
+    }
 }
 
 /// No verb takes a record of no worth for a container that runs.
