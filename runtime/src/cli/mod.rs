@@ -22,7 +22,7 @@ pub(crate) use update::UpdateArgs;
 /// What `--version` says behind the name, in the lines that callers of runc look for.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "{}\nbuild: {}\nprotocol: {}\nspec: {SPEC_VERSION}",
+        "version {}\ncommit: {}\nspec: {SPEC_VERSION}\nprotocol: {}",
         env!("CARGO_PKG_VERSION"),
         drupe_protocol::BUILD,
         drupe_protocol::VERSION

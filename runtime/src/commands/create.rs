@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::preparation::{Place, Preparation};
 use super::{Failure, removal};
-use crate::cli::{CreateArgs, GlobalArgs};
+use crate::cli::{CreateArgs, GlobalArgs, HandoverArgs};
 use crate::container::Entry;
 use crate::monitor::{Report, Reports, Signals, report_channel};
 use crate::stage::Stages;
@@ -92,22 +92,33 @@ fn make(
         }
         Forked::Parent(monitor) => {
             drop((reporter, handed));
-            let made = wait(monitor, reports, &mut signals)
-                .and_then(|()| Ok(handover::announce(&args.handover, monitor)?));
-            if made.is_err() {
-                let _ = rustix::process::kill_process(monitor, Signal::KILL);
-                let _ = rustix::process::waitpid(Some(monitor), WaitOptions::empty());
-            }
+            let made = attend(monitor, reports, &mut signals, &args.handover);
             drop(creating);
             made
         }
     }
 }
 
-/// Waits until the container is created.
-fn wait(monitor: Pid, reports: Reports, signals: &mut Signals) -> Result<(), Failure> {
-    let pidfd: OwnedFd = rustix::process::pidfd_open(monitor, PidfdFlags::empty())
+/// Waits until the container is created, and tells of its monitor; one that comes to nothing is ended. It is signalled
+/// and waited for by a descriptor: its id may be another process's as soon as it has been waited for.
+fn attend(
+    monitor: Pid,
+    reports: Reports,
+    signals: &mut Signals,
+    handover: &HandoverArgs,
+) -> Result<(), Failure> {
+    let pidfd = rustix::process::pidfd_open(monitor, PidfdFlags::empty())
         .map_err(|errno| CreateError::Monitor(errno.into()))?;
+    let made = wait(&pidfd, reports, signals).and_then(|()| Ok(handover::announce(handover, monitor)?));
+    if made.is_err() {
+        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+        let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+    made
+}
+
+/// Waits until the monitor says that the container is created, or ends. The monitor bounds what its guest may take.
+fn wait(monitor: &OwnedFd, reports: Reports, signals: &mut Signals) -> Result<(), Failure> {
     loop {
         let mut fds =
             [PollFd::new(&reports, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
@@ -131,10 +142,9 @@ fn wait(monitor: Pid, reports: Reports, signals: &mut Signals) -> Result<(), Fai
             Err(Failure::with_status(CreateError::Reported(message), status))
         }
         None => {
-            let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
-            let _ = poll(&mut ended, None);
-            let status = rustix::process::waitpid(Some(monitor), WaitOptions::empty());
-            let signal = status.ok().flatten().and_then(|(_, status)| status.terminating_signal());
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let status = rustix::process::waitid(WaitId::PidFd(monitor.as_fd()), options);
+            let signal = status.ok().flatten().and_then(|status| status.terminating_signal());
             Err(CreateError::Ended(signal).into())
         }
     }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::case::Case;
-use crate::container::Container;
+use crate::container::{Container, until};
 use crate::stage::Stage;
 
 const OWN_FILES: &str = "the files are drupe's own";

@@ -23,7 +23,7 @@ use crate::control::Client;
 use crate::handover::{self, Handed, Handover};
 use crate::monitor::{Signals, StreamFds};
 use crate::plan::exec::{self as plan, ExecFlags, ExecRequest};
-use session::Session;
+use session::{Session, SessionError};
 
 /// The exit status of an exec that drupe could not carry out, as with runc.
 const FAILED: u8 = 255;
@@ -69,7 +69,7 @@ fn attempt(global: &GlobalArgs, args: &ExecArgs) -> Result<u8, Failure> {
     let Container { entry, record, .. } = container;
     let mut process = process(record?, &request)?;
     let handover = Handover::new(&args.handover, &process, args.detach, false)?;
-    let client = Client::connect(&entry)?;
+    let client = Client::connect(&entry).map_err(SessionError::from)?;
     let handed = handover.open()?;
     handed.set_size(&mut process);
     let Handed { streams: fds, slave, own, .. } = handed;

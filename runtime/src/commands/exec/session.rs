@@ -6,6 +6,7 @@ use drupe_protocol::{Answer, Descriptor, Failure as GuestFailure, Process, Windo
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::container::status::Refusal;
 use crate::control::{Client, ClientError, Reply, Request};
 use crate::monitor::{Signals, StreamFds};
 use crate::text::printable;
@@ -17,13 +18,25 @@ const KILLED: u8 = 137;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
+    #[error("{}", Refusal::ExecStopped.message(""))]
+    Stopped,
     #[error("{0}")]
     Refused(String),
     #[error("the container's monitor replied with something else than was asked for")]
     Confused,
     #[error("waiting for the container's monitor")]
     Poll(#[from] Errno),
+}
+
+impl From<ClientError> for SessionError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            // The container has ended since it was looked up.
+            ClientError::Gone => Self::Stopped,
+            error => Self::Client(error),
+        }
+    }
 }
 
 /// One exec.
@@ -128,4 +141,14 @@ fn told(failure: &GuestFailure) -> String {
     let GuestFailure { field, message, .. } = failure;
     let field = field.strip_prefix("process.").unwrap_or(field);
     printable(&format!("{field}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_has_just_ended_is_said_to_be_stopped() {
+        assert_eq!(SessionError::from(ClientError::Gone).to_string(), "cannot exec in a stopped container");
+    }
 }
