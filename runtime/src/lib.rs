@@ -63,7 +63,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(answer) => return answer.print(),
     };
-    if let Err(error) = log::init(&cli.global) {
+    if let Err(error) = log::init(&cli.global, cli.verb.shares_stderr()) {
         return log::report(&error, &cli.global);
     }
     stages.mark("start");

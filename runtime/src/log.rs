@@ -29,8 +29,9 @@ struct Logger {
     file: Option<Mutex<File>>,
 }
 
-/// Installs the logger that the command line asks for.
-pub(crate) fn init(args: &GlobalArgs) -> Result<(), LogError> {
+/// Installs the logger that the command line asks for. `shared`: stderr is a container's too, so that on it there are
+/// only errors, which keep the container from being there at all.
+pub(crate) fn init(args: &GlobalArgs, shared: bool) -> Result<(), LogError> {
     let file = match log_file(args) {
         Some(path) => Some(Mutex::new(
             File::options()
@@ -42,7 +43,11 @@ pub(crate) fn init(args: &GlobalArgs) -> Result<(), LogError> {
         )),
         None => None,
     };
-    log::set_max_level(if args.debug { LevelFilter::Debug } else { LevelFilter::Warn });
+    log::set_max_level(match (args.debug, &file) {
+        (true, _) => LevelFilter::Debug,
+        (false, None) if shared => LevelFilter::Error,
+        (false, _) => LevelFilter::Warn,
+    });
     // Fails only when a logger is installed already, as by an earlier call in the same process.
     let _ = log::set_boxed_logger(Box::new(Logger { format: args.log_format, file }));
     Ok(())

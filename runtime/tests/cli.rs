@@ -244,6 +244,14 @@ fn warnings_name_the_field_and_can_go_to_a_file() {
 }
 
 #[test]
+fn what_becomes_a_containers_stderr_gets_no_warnings() {
+    let site = Site::new();
+    site.config(|c| c["linux"]["intelRdt"] = json!({ "closID": "c" }));
+    let line = site.failure(site.drupe().arg("create").arg("--bundle").arg(site.path("bundle")).arg("x"));
+    assert!(!line.contains("warning"), "{line}");
+}
+
+#[test]
 fn help_version_and_completion() {
     let help = output(&["--help"]);
     assert!(help.status.success() && help.stderr.is_empty());

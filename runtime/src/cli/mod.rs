@@ -140,6 +140,14 @@ pub(crate) enum Verb {
     Completion(CompletionArgs),
 }
 
+impl Verb {
+    /// Whether the stderr of this process becomes that of another one, whose caller keeps it for the workload's.
+    /// Under conmon it is the container's log. `run` in the foreground speaks to who typed it.
+    pub(crate) fn shares_stderr(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Exec(_))
+    }
+}
+
 /// What a command line that is not a verb gets: help, the version, or one line that says what is wrong.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -65,6 +65,9 @@ impl Preparation {
             log::warn!("{warning}");
         }
         labels::warn_of_missing(&plan.host.labels);
+        if std::env::var_os("NOTIFY_SOCKET").is_some() {
+            log::warn!("NOTIFY_SOCKET: not handed on: a guest cannot reach a socket of the host");
+        }
         let handover = Handover::new(&args.handover, &plan.guest.process, detached, true)?;
         plan.guest.process.env.extend(handover.environment());
         stages.mark("plan");
