@@ -135,7 +135,7 @@ pub(crate) fn run(
     let mut guest = guest;
     let changed = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
     let stdio::Streams { ports, outputs } =
-        stdio::open(setting.streams, FIRST_STREAM_PORT, &mut guest.process, &changed)?;
+        stdio::open(setting.streams, stdio::Numbers::From(FIRST_STREAM_PORT), &mut guest.process, &changed)?;
     let control_port: Box<dyn HostPort> = Box::new(control_port);
     let ports = std::iter::once((CONTROL_PORT, control_port)).chain(ports).collect();
     let kernel = files.kernel.path.clone();

@@ -1,6 +1,7 @@
 //! The streams of a process: each is one vsock connection, joined to a descriptor of this process. The bytes
 //! pass through the vsock device alone, which keeps order, back-pressure and ends.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,9 +21,6 @@ const IDLE: u8 = 0;
 const OPEN: u8 = 1;
 /// The stream has ended, and all of it was written.
 const CLOSED: u8 = 2;
-
-/// How many ports a process has at most, without those of its descriptors.
-const STREAM_PORTS: u32 = 4;
 
 /// The host's side of what a process reads and writes.
 #[derive(Debug, Default)]
@@ -64,11 +62,6 @@ impl StreamFds {
         };
         Ok(Self { terminal: Some(terminal), ..Self::default() })
     }
-
-    /// How many ports they take.
-    pub(crate) fn ports(&self) -> u32 {
-        STREAM_PORTS.saturating_add(u32::try_from(self.others.len()).unwrap_or(u32::MAX))
-    }
 }
 
 /// A port and what listens on it.
@@ -82,15 +75,46 @@ pub(crate) struct Streams {
     pub(crate) outputs: Arc<Outputs>,
 }
 
-/// Makes the ports of a process's streams, from `first` on, and tells the process of them. `changed` becomes readable
-/// when a stream begins or ends.
+/// Which ports the streams of a process have.
+#[derive(Clone, Debug)]
+pub(crate) enum Numbers {
+    /// From this one on: no process of the container is there yet to connect to them.
+    From(u32),
+    /// Any from this one on, but those in use. Whoever in the guest connects first has the stream: a process of the
+    /// container, which may connect as the agent does, must not be able to guess them.
+    Drawn(u32, BTreeSet<u32>),
+}
+
+impl Numbers {
+    fn next(&mut self) -> io::Result<u32> {
+        match self {
+            Self::From(next) => {
+                let port = *next;
+                *next = next.saturating_add(1);
+                Ok(port)
+            }
+            Self::Drawn(first, used) => loop {
+                let mut bytes = [0; size_of::<u32>()];
+                rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+                let port = u32::from_ne_bytes(bytes);
+                // The last number is VMADDR_PORT_ANY.
+                if (*first..u32::MAX).contains(&port) && used.insert(port) {
+                    return Ok(port);
+                }
+            },
+        }
+    }
+}
+
+/// Makes the ports of a process's streams, and tells the process of them. `changed` becomes readable when a stream
+/// begins or ends.
 pub(crate) fn open(
     fds: StreamFds,
-    first: u32,
+    numbers: Numbers,
     process: &mut Process,
     changed: &Arc<EventFd>,
 ) -> io::Result<Streams> {
-    let mut made = Builder { next: first, ports: Vec::new(), outputs: Vec::new() };
+    let mut made = Builder { numbers, ports: Vec::new(), outputs: Vec::new() };
     let stdin = made.add(fds.stdin, None)?;
     let stdout = made.add(None, fds.stdout)?;
     let stderr = made.add(None, fds.stderr)?;
@@ -116,7 +140,7 @@ pub(crate) fn open(
 
 /// Streams while they are numbered.
 struct Builder {
-    next: u32,
+    numbers: Numbers,
     ports: Vec<(u32, HostStream, Option<usize>)>,
     outputs: Vec<Output>,
 }
@@ -124,8 +148,7 @@ struct Builder {
 impl Builder {
     /// The next port, whether there is a stream for it or not: so each stream always has the same.
     fn add(&mut self, input: Option<OwnedFd>, output: Option<OwnedFd>) -> io::Result<Option<u32>> {
-        let port = self.next;
-        self.next = self.next.saturating_add(1);
+        let port = self.numbers.next()?;
         if input.is_none() && output.is_none() {
             return Ok(None);
         }
@@ -242,7 +265,7 @@ mod tests {
     use super::*;
 
     fn open(fds: StreamFds, first: u32, process: &mut Process) -> io::Result<Streams> {
-        super::open(fds, first, process, &Arc::new(changed()))
+        super::open(fds, Numbers::From(first), process, &Arc::new(changed()))
     }
 
     fn changed() -> EventFd {
@@ -261,7 +284,8 @@ mod tests {
     fn each_stream_is_connected_once_and_its_end_is_told() {
         let mut process = Process::default();
         let changed = Arc::new(changed());
-        let Streams { ports: mut made, outputs } = super::open(three(), 1, &mut process, &changed).unwrap();
+        let Streams { ports: mut made, outputs } =
+            super::open(three(), Numbers::From(1), &mut process, &changed).unwrap();
         let expected = StdioPorts { stdin: Some(1), stdout: Some(2), stderr: Some(3), terminal: None };
         assert_eq!(process.stdio, expected);
         assert_eq!(made.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [1, 2, 3]);
@@ -287,6 +311,15 @@ mod tests {
     }
 
     #[test]
+    fn drawn_ports_are_not_in_a_row() {
+        let mut process = Process::default();
+        let drawn =
+            super::open(three(), Numbers::Drawn(9, BTreeSet::new()), &mut process, &Arc::new(changed()));
+        let ports: Vec<u32> = drawn.unwrap().ports.iter().map(|(port, _)| *port).collect();
+        assert!(ports.windows(2).any(|pair| pair[0].wrapping_add(1) != pair[1]), "{ports:?}");
+    }
+
+    #[test]
     fn the_reader_of_a_stream_sees_its_end_when_the_guest_ends_it() {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let fds = StreamFds { stdout: Some(writer.into()), ..StreamFds::default() };
@@ -305,7 +338,6 @@ mod tests {
             others: vec![passed(3, true, false), passed(4, false, true), passed(5, true, true)],
             ..StreamFds::default()
         };
-        assert_eq!(fds.ports(), 7);
         let mut process = Process::default();
         let mut made = open(fds, 10, &mut process).unwrap();
         assert_eq!(process.stdio, StdioPorts { terminal: Some(13), ..StdioPorts::default() });

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +17,7 @@ use super::MonitorError;
 use super::conversation::State;
 use super::pause::{Bounds, Pause};
 use super::pending::{Busy, Pending, TaskEvent};
-use super::stdio::{self, Outputs, StreamFds, Streams, TerminalFds};
+use super::stdio::{self, Numbers, Outputs, StreamFds, Streams, TerminalFds};
 use super::supervisor::Supervisor;
 use super::timer::Timer;
 use crate::container::status::{self, Verb, Verdict};
@@ -68,7 +67,6 @@ pub(crate) struct Tasks {
     execs: BTreeMap<u32, Exec>,
     /// Who asked a question.
     askers: BTreeMap<u32, u32>,
-    next_port: u32,
     pub(super) pause: Pause,
     pub(super) machine: Box<dyn Controls>,
     /// Written when a stream ends.
@@ -82,7 +80,7 @@ struct Exec {
     /// Who asked for it; `None` when that one has gone.
     client: Option<u32>,
     outputs: Arc<Outputs>,
-    ports: Range<u32>,
+    ports: Vec<u32>,
     /// How it ended; only its output is waited for then.
     status: Option<ExitStatus>,
     patience: u32,
@@ -100,7 +98,6 @@ impl Tasks {
             pending: Pending::new(container),
             execs: BTreeMap::new(),
             askers: BTreeMap::new(),
-            next_port: FIRST_PORT,
             pause: Pause::new(bounds)?,
             machine,
             changed,
@@ -131,18 +128,17 @@ impl Tasks {
     /// Makes an exec, and what to tell the guest of it.
     fn exec(&mut self, client: u32, mut process: Process, fds: StreamFds) -> Result<HostMessage, Reply> {
         let failed = |error: &dyn std::error::Error| Reply::failed(crate::text::chain(error));
-        let first = self.next_port;
-        let end =
-            first.checked_add(fds.ports()).ok_or_else(|| Reply::failed("no port is left for streams"))?;
+        let used = self.execs.values().flat_map(|exec| exec.ports.iter().copied()).collect();
+        let numbers = Numbers::Drawn(FIRST_PORT, used);
         let Streams { ports, outputs } =
-            stdio::open(fds, first, &mut process, &self.changed).map_err(|error| failed(&error))?;
+            stdio::open(fds, numbers, &mut process, &self.changed).map_err(|error| failed(&error))?;
         let (exec, message) = self.pending.exec(process).map_err(|error| failed(&error))?;
-        self.next_port = end;
+        let numbers = ports.iter().map(|(number, _)| *number).collect();
         for port in ports {
             self.machine.listen(port);
         }
         let exec_state =
-            Exec { client: Some(client), outputs, ports: first..end, status: None, patience: DRAIN_PATIENCE };
+            Exec { client: Some(client), outputs, ports: numbers, status: None, patience: DRAIN_PATIENCE };
         self.execs.insert(exec, exec_state);
         Ok(message)
     }
@@ -150,8 +146,8 @@ impl Tasks {
     /// Forgets an exec; who asked for it is still to be told.
     fn remove(&mut self, exec: u32) -> Option<Exec> {
         let gone = self.execs.remove(&exec)?;
-        for port in gone.ports.clone() {
-            self.machine.forget(port);
+        for port in &gone.ports {
+            self.machine.forget(*port);
         }
         Some(gone)
     }

@@ -102,7 +102,7 @@ impl Scene {
             StreamFds { stdout: duplicate(&stdout), stderr: duplicate(&stderr), ..StreamFds::default() };
         let changed = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
         let stdio::Streams { ports: stdio, outputs } =
-            stdio::open(fds, 1, &mut config.process, &changed).unwrap();
+            stdio::open(fds, stdio::Numbers::From(1), &mut config.process, &changed).unwrap();
         let machine = FakeMachine::default();
         let bounds = Bounds { freeze: patience, answer: patience };
         let tasks = Tasks::new("c", Box::new(machine.clone()), Arc::clone(&changed), bounds).unwrap();
