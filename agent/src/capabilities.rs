@@ -5,8 +5,9 @@ use std::str::FromStr;
 use drupe_protocol::Capabilities;
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits, set_no_new_privs,
 };
 
 use crate::failure::{Named, Result, setup};
@@ -45,17 +46,12 @@ impl Sets {
 
     /// Removes everything else from the bounding set. Needs CAP_SETPCAP: before the user changes.
     pub(crate) fn bound(&self) -> Result<()> {
-        for capability in every() {
-            if self.bounding.contains(capability) {
-                continue;
-            }
-            match remove_capability_from_bounding_set(capability) {
-                // The kernel knows none from here on. Its list in /proc would be the container's to forge.
-                Err(Errno::INVAL) => break,
-                result => result.named(format!("{FIELD}.bounding"), format_args!("{capability:?}"))?,
+        match bound_to(self.bounding) {
+            Ok(()) => Ok(()),
+            Err((capability, error)) => {
+                Err(error).named(format!("{FIELD}.bounding"), format_args!("{capability:?}"))
             }
         }
-        Ok(())
     }
 
     /// Sets the others. Ambient capabilities that are not permitted and inheritable cannot be; they are left out.
@@ -77,10 +73,33 @@ impl Sets {
     }
 }
 
-/// Drops every capability of this process.
-pub(crate) fn drop_all() -> Result<(), Errno> {
+/// Drops every capability of this process for good: also one that is made to execute something, by who may trace it,
+/// gets none back, though it is root.
+pub(crate) fn give_up() -> Result<(), Errno> {
     let none = CapabilitySet::empty();
+    bound_to(none).map_err(|(_, error)| error)?;
+    set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
+    )?;
+    set_no_new_privs(true)?;
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+}
+
+/// Removes all others from the bounding set; an error comes with the one that could not be.
+fn bound_to(kept: CapabilitySet) -> Result<(), (CapabilitySet, Errno)> {
+    for capability in every().filter(|one| !kept.contains(*one)) {
+        match remove_capability_from_bounding_set(capability) {
+            // The kernel knows none from here on. Its list in /proc would be the container's to forge.
+            Err(Errno::INVAL) => break,
+            result => result.map_err(|error| (capability, error))?,
+        }
+    }
+    Ok(())
 }
 
 fn every() -> impl Iterator<Item = CapabilitySet> {

@@ -5,7 +5,7 @@
 //! looks into it. It uses the agent's /proc before it joins, and none afterwards: the container's is not trusted.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use drupe_protocol::{Namespaces, Process};
@@ -57,10 +57,14 @@ fn birth(home: Home<'_>, places: &Places) -> Result<Option<sys::Process>> {
 
 /// The child's life: joins the container, reports, executes the program.
 fn run(home: Home<'_>, process: &Process, ends: &Ends, report: BorrowedFd<'_>, asked_us: u64) -> ! {
-    let joined = join(home, process, ends);
-    let Ok(report) = sys::keep_only(ends.standard(), &ends.others(), report) else { sys::exit(1) };
+    if let Some(user) = &home.namespaces.user {
+        user_namespace::give_streams(user, process, ends);
+    }
+    // First of all: who may trace it in the container may take its descriptors.
+    let kept = sys::keep_only(ends.standard(), &ends.others(), [report, home.main.pidfd.as_fd()]);
+    let Ok([report, main]) = kept else { sys::exit(1) };
     let report = Report::new(report, home.id);
-    let failure = match joined.and_then(|()| become_process(process, &report)) {
+    let failure = match join(home.namespaces, main, process).and_then(|()| become_process(process, &report)) {
         Ok(program) => {
             report.ready(asked_us, clock::now_us());
             process::execute(&program)
@@ -81,25 +85,25 @@ fn become_process(process: &Process, report: &Report) -> Result<Program> {
     process::become_process(process)
 }
 
-fn join(home: Home<'_>, process: &Process, ends: &Ends) -> Result<()> {
+/// Joins the namespaces of the container, whose main process is given.
+fn join(container: &Namespaces, main: OwnedFd, process: &Process) -> Result<()> {
     setsid().named("process", "new session")?;
     let score = process.oom_score_adj.unwrap_or(0);
     fs::write("/proc/self/oom_score_adj", score.to_string()).named("process.oomScoreAdj", score)?;
     scheduling::enter_on(&process.cpu_affinity)?;
     scheduling::set_priorities(process, None)?;
-    if let Some(user) = &home.namespaces.user {
+    if container.user.is_some() {
         rlimits::raise(&process.rlimits, None)?;
-        user_namespace::give_streams(user, process, ends);
     }
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::CONTROL_GROUP;
-    namespaces.set(ThreadNameSpaceType::USER, home.namespaces.user.is_some());
-    namespaces.set(ThreadNameSpaceType::TIME, home.namespaces.time.is_some());
+    namespaces.set(ThreadNameSpaceType::USER, container.user.is_some());
+    namespaces.set(ThreadNameSpaceType::TIME, container.time.is_some());
     // The root and the working directory become the container's with its mount namespace.
-    move_into_thread_name_spaces(home.main.pidfd.as_fd(), namespaces)
+    move_into_thread_name_spaces(main.as_fd(), namespaces)
         .named("linux.namespaces", "namespaces of the container")?;
-    if home.namespaces.user.is_some() { user_namespace::become_root() } else { Ok(()) }
+    if container.user.is_some() { user_namespace::become_root() } else { Ok(()) }
 }

@@ -79,7 +79,7 @@ impl Command {
     /// The hook's process. Why it could not be executed is in its output.
     fn execute(&self, stdin: &OwnedFd, output: &OwnedFd, filter: Option<&Filter>) -> ! {
         let streams = [stdin.as_fd(), output.as_fd(), output.as_fd()];
-        let ready = sys::keep_only(streams, &[], output.as_fd()).and_then(|_| sys::reset_signals());
+        let ready = sys::keep_only(streams, &[], []).and_then(|[]| sys::reset_signals());
         if ready.is_err() || filter.is_some_and(|filter| filter.load().is_err()) {
             sys::exit(126);
         }

@@ -169,7 +169,7 @@ impl Pending {
 fn answer(stream: UnixStream, about: About<'_>) -> ! {
     // However long it takes, no stream of a process stays open because of it.
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let Ok(stream) = sys::keep_only(standard, &[], stream.as_fd()) else { sys::exit(1) };
+    let Ok([stream]) = sys::keep_only(standard, &[], [stream.as_fd()]) else { sys::exit(1) };
     let mut stream = UnixStream::from(stream);
     let list = processes::list(about.cgroups, about.container, about.own);
     let answer = match list.named("question", format_args!("processes of {:?}", about.container)) {

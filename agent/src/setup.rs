@@ -40,7 +40,7 @@ impl Child<'_> {
     pub(crate) fn run(self) -> ! {
         time_namespace::correct_clock(self.config.namespaces.time.as_ref());
         let joined = self.init.map_or(Ok(()), join_user_namespace);
-        let Ok(report) = sys::keep_only(self.ends.standard(), &self.ends.others(), self.report) else {
+        let Ok([report]) = sys::keep_only(self.ends.standard(), &self.ends.others(), [self.report]) else {
             sys::exit(1)
         };
         let mut report = Report::new(report, &self.config.id);
@@ -85,7 +85,7 @@ fn isolate_init(places: &Places) -> Result<()> {
         openat(CWD, &places.stage, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).named(FIELD, "init")?;
     mounts::attach(empty.as_fd(), stage.as_fd()).named(FIELD, "init")?;
     root::enter(&empty).named(FIELD, "init")?;
-    capabilities::drop_all().named(FIELD, "init")
+    capabilities::give_up().named(FIELD, "init")
 }
 
 /// A child that is one exec away from the program.
@@ -94,10 +94,11 @@ struct Prepared {
     mounted_us: u64,
 }
 
-/// Joins the user namespace of a process, and makes namespaces that belong to it.
+/// Joins the user namespace of a process and its network, and makes other namespaces that belong to it.
 fn join_user_namespace(init: BorrowedFd<'_>) -> Result<()> {
     const FIELD: &str = "linux.namespaces";
-    move_into_thread_name_spaces(init, ThreadNameSpaceType::USER).named(FIELD, "user: enter")?;
+    let namespaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::NETWORK;
+    move_into_thread_name_spaces(init, namespaces).named(FIELD, "user: enter")?;
     sys::unshare_namespaces().named(FIELD, "unshare")
 }
 

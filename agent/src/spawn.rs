@@ -20,6 +20,9 @@ use crate::{Places, cgroup, confinement, mounts, report, streams, sys, time_name
 
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
+/// A user namespace, and the network that its root has rights over. Without one the network is the guest's.
+const OF_USER: i32 = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
+
 /// A container's processes, while the first of them is still being prepared.
 #[derive(Debug)]
 pub(crate) struct Spawned {
@@ -61,26 +64,29 @@ fn prepare_and_clone(
     let Child { config, places, .. } = child;
     confinement::confine(config, &places.cgroup, cgroup)?;
     let (user, time) = (config.namespaces.user.as_ref(), config.namespaces.time.as_ref());
-    let sources = match user {
-        Some(user) => {
-            user_namespace::open_ports()?;
-            sysctls::write(config, Part::Guest)?;
-            user_namespace::give_streams(user, &config.process, child.ends);
-            Some(Sources::make(config, places)?)
-        }
-        None => None,
-    };
+    if let Some(user) = user {
+        user_namespace::give_streams(user, &config.process, child.ends);
+    }
     let (main, init) = time_namespace::with_offsets(time, || processes(child, cgroup))?;
-    let Some((user, sources)) = user.zip(sources) else { return Ok((main, init)) };
+    let Some(user) = user else { return Ok((main, init)) };
     let first = init.as_ref().unwrap_or(&main);
     let mapped = if init.is_none() { user_namespace::map(user, first.pid) } else { Ok(()) };
-    if let Err(failure) = mapped.and_then(|()| user_namespace::grant(&config.process, main.pid)) {
-        // The first process of a namespace does not end before all others of it are reaped.
-        [&main].into_iter().chain(&init).for_each(end);
-        return Err(failure);
+    let given = mapped.and_then(|()| user_namespace::grant(&config.process, main.pid)).and_then(|()| {
+        user_namespace::in_network_of(first, || {
+            sysctls::write(config, Part::Guest)?;
+            // A sysfs shows the network of who mounts it.
+            Sources::make(config, places)
+        })
+    });
+    match given {
+        // A child that is gone says so by its end.
+        Ok(sources) => drop(report::send_descriptors(report.as_fd(), sources.descriptors())),
+        Err(failure) => {
+            // The first process of a namespace does not end before all others of it are reaped.
+            [&main].into_iter().chain(&init).for_each(end);
+            return Err(failure);
+        }
     }
-    // A child that is gone says so by its end.
-    let _ = report::send_descriptors(report.as_fd(), sources.descriptors());
     Ok((main, init))
 }
 
@@ -88,7 +94,7 @@ fn processes(child: &Child<'_>, cgroup: &OwnedFd) -> Result<(Process, Option<Pro
     let user = child.config.namespaces.user.as_ref();
     match child.config.namespaces.pid {
         IdMode::Init => {
-            let namespaces = NAMESPACES | libc::CLONE_NEWPID | user.map_or(0, |_| libc::CLONE_NEWUSER);
+            let namespaces = NAMESPACES | libc::CLONE_NEWPID | user.map_or(0, |_| OF_USER);
             let main = sys::clone_process(namespaces, Some(cgroup.as_fd())).named("process", "clone")?;
             let Some(main) = main else { child.run() };
             Ok((main, None))
@@ -114,7 +120,7 @@ fn processes(child: &Child<'_>, cgroup: &OwnedFd) -> Result<(Process, Option<Pro
 fn spawn_init(places: &Places, cgroup: &OwnedFd, user: Option<&UserNamespace>) -> Result<Process> {
     const FIELD: &str = "linux.namespaces";
     let (mut ours, mut theirs) = UnixStream::pair().named(FIELD, "pid")?;
-    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | user.map_or(0, |_| libc::CLONE_NEWUSER);
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | user.map_or(0, |_| OF_USER);
     let init = sys::clone_process(namespaces, Some(cgroup.as_fd())).named(FIELD, "pid: clone")?;
     let Some(init) = init else {
         drop(ours);

@@ -183,29 +183,29 @@ fn set_signal_mask(set: &libc::sigset_t) -> io::Result<()> {
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set, ptr::null_mut()) }.into()).map(drop)
 }
 
-/// Moves the given streams to descriptors 0, 1 and 2, others to the numbers that they are to have, `report` behind
+/// Moves the given streams to descriptors 0, 1 and 2, others to the numbers that they are to have, `behind` behind
 /// them (close-on-exec), and closes everything else.
 ///
 /// A container that waits for its start must not keep pipes of other containers open. The caller never
 /// returns to code that owns one of the descriptors closed here: it ends in exec or [`exit`].
-pub(crate) fn keep_only(
+pub(crate) fn keep_only<const N: usize>(
     streams: [BorrowedFd<'_>; 3],
     others: &[(RawFd, BorrowedFd<'_>)],
-    report: BorrowedFd<'_>,
-) -> io::Result<OwnedFd> {
+    behind: [BorrowedFd<'_>; N],
+) -> io::Result<[OwnedFd; N]> {
     let mut kept: Vec<(RawFd, BorrowedFd<'_>)> = (0..).zip(streams).chain(others.iter().copied()).collect();
     kept.sort_by_key(|(number, _)| *number);
-    let report_number = kept.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    let first_behind = kept.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    let end = first_behind + RawFd::try_from(N).map_err(io::Error::other)?;
     // Moved up first, so that no target number is still in use as a source.
     let high = |fd: BorrowedFd<'_>| -> io::Result<RawFd> {
-        let minimum: c_int = report_number + 1;
         // SAFETY: duplicates a descriptor; touches no memory.
-        let fd = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum) }.into())?;
+        let fd = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, end) }.into())?;
         c_int::try_from(fd).map_err(io::Error::other)
     };
     let moved: Vec<(RawFd, RawFd)> =
         kept.iter().map(|(number, fd)| Ok((high(*fd)?, *number))).collect::<io::Result<_>>()?;
-    let report = high(report)?;
+    let behind: Vec<RawFd> = behind.into_iter().map(high).collect::<io::Result<_>>()?;
     let mut free = 0;
     for (from, to) in moved {
         close_range(free, to - 1)?;
@@ -213,11 +213,14 @@ pub(crate) fn keep_only(
         // SAFETY: replaces a descriptor of the agent that this process, a child, never uses again.
         check(unsafe { libc::dup2(from, to) }.into())?;
     }
-    close_range(free, report_number - 1)?;
-    // SAFETY: as above, for the report's descriptor.
-    check(unsafe { libc::dup3(report, report_number, libc::O_CLOEXEC) }.into())?;
-    close_from(report_number + 1)?;
-    owned(report_number.into())
+    close_range(free, first_behind - 1)?;
+    for (from, to) in behind.into_iter().zip(first_behind..) {
+        // SAFETY: as above, for those behind.
+        check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }.into())?;
+    }
+    close_from(end)?;
+    let behind: Vec<OwnedFd> = (first_behind..end).map(|fd| owned(fd.into())).collect::<io::Result<_>>()?;
+    behind.try_into().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Closes the descriptors from `first` to `last`, if there is any, like [`close_from`].

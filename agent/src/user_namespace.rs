@@ -1,8 +1,8 @@
 //! `linux.uidMappings` and `linux.gidMappings`: a container whose root is another user of the guest.
 //!
 //! All namespaces of such a container belong to its user namespace, as they do with runc, so its root may do in them
-//! what root does. Two things that no container's root may do are left to the agent, before the clone: to make mounts of
-//! what is the guest's ([`crate::sources`]), and, right after it, to give rights ([`grant`]).
+//! what root does. Two things that no container's root may do are left to the agent, right after the clone: to give
+//! rights ([`grant`]), and to make mounts of what is the guest's ([`crate::sources`]).
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,11 +11,14 @@ use std::os::fd::AsFd;
 use drupe_protocol::{IdRange, Process, UserNamespace};
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Pid;
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
 
 use crate::failure::{Named, Result, setup};
 use crate::streams::Ends;
-use crate::{ids, rlimits, scheduling};
+use crate::{ids, rlimits, scheduling, sys};
 
 /// Writes the mappings of the namespace that `child` is the first process of.
 pub(crate) fn map(user: &UserNamespace, child: Pid) -> Result<()> {
@@ -62,9 +65,21 @@ pub(crate) fn give_streams(user: &UserNamespace, process: &Process, ends: &Ends)
     }
 }
 
-/// Lets processes without rights in the guest's network bind every port, as a container's root expects it.
-pub(crate) fn open_ports() -> Result<()> {
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").named("linux.namespaces", "low ports")
+/// Lets `make` do something in the network of a process that is in a user namespace, with the rights of the guest's
+/// root over it; brings its loopback interface up.
+pub(crate) fn in_network_of<T>(first: &sys::Process, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    const FIELD: &str = "linux.namespaces";
+    // Not by a pidfd: that stands for what the process is in when it is used.
+    let own = fs::File::open("/proc/self/ns/net").named(FIELD, "network")?;
+    move_into_thread_name_spaces(first.pidfd.as_fd(), ThreadNameSpaceType::NETWORK)
+        .named(FIELD, "network: enter")?;
+    if let Err(error) = sys::interface_up(c"lo") {
+        crate::log::note(format_args!("interface lo: {error}"));
+    }
+    let made = make();
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network))
+        .named(FIELD, "network: leave")?;
+    made
 }
 
 /// The kernel takes a map in one write.

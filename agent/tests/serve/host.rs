@@ -20,7 +20,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const APPLETS: &[&str] = &[
     "sh", "cat", "ls", "kill", "sleep", "head", "dd", "id", "grep", "stat", "wc", "echo", "env", "pwd",
     "mkdir", "touch", "hostname", "readlink", "ps", "mount", "md5sum", "test", "true", "chmod", "uname",
-    "ionice", "ln", "stty", "tty",
+    "ifconfig", "ionice", "ln", "stty", "tty",
 ];
 
 /// Why the tests cannot run here, if they cannot.

@@ -1,6 +1,7 @@
 //! User and time namespaces.
 
 use std::fs;
+use std::io::Read;
 use std::process::Command;
 
 use drupe_protocol::{
@@ -18,6 +19,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("namespaces::user_files", user_files),
     ("namespaces::user_and_rights_of_the_guest", user_and_rights_of_the_guest),
     ("namespaces::user_settings", user_settings),
+    ("namespaces::user_and_its_network", user_and_its_network),
+    ("namespaces::init_is_nothing_to_take_over", init_is_nothing_to_take_over),
     ("namespaces::user_of_an_exec", user_of_an_exec),
     ("namespaces::user_that_fails", user_that_fails),
 ];
@@ -195,6 +198,42 @@ fn user_settings() {
         config.process.seccomp = Some(deny(&[libc::SYS_sethostname]));
         assert_eq!(host.output(config.clone()), "inside\n77\n1\ndenied\n");
     }
+}
+
+/// Its root has the rights over the network that a container's root has.
+fn user_and_its_network() {
+    let mut host = host();
+    let text = "ifconfig lo mtu 1400 && cat /sys/class/net/lo/mtu; ifconfig lo | grep -c 'UP LOOPBACK'
+                echo 1 >/proc/sys/net/ipv4/ip_forward && echo set; exec sleep 1000";
+    for pid in [IdMode::Init, IdMode::BehindInit] {
+        let mut config = in_user_namespace(text, pid);
+        config.mounts.push(filesystem("sysfs", "/sys", ""));
+        let (port, listener) = host.listen();
+        config.process.stdio.stdout = Some(port);
+        host.run(&config);
+        let mut stream = listener.accept().unwrap().0;
+        let mut output = [0; 11];
+        stream.read_exact(&mut output).unwrap();
+        assert_eq!(str::from_utf8(&output).unwrap(), "1400\n1\nset\n");
+        let process =
+            Process { args: script("ifconfig lo | grep -o 'MTU:[0-9]*'").process.args, ..config.process };
+        assert_eq!(host.exec("c1", 1, process).unwrap().stdout, "MTU:1400\n");
+        host.signal("c1", SignalTarget::Main, 9);
+        drop(stream);
+        host.exited("c1");
+    }
+    // The guest's is another one.
+    assert_eq!(host.output(script("ifconfig -a lo | grep -c MTU:1400 || true")), "0\n");
+}
+
+/// Who may trace the agent's own init gets nothing by it.
+fn init_is_nothing_to_take_over() {
+    let mut host = Host::new();
+    let mut config = script("grep -E '^(Cap|NoNewPrivs)' /proc/1/status");
+    config.namespaces.pid = IdMode::BehindInit;
+    let none = |name: &str| format!("{name}:\t0000000000000000\n");
+    let sets: String = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(none).concat();
+    assert_eq!(host.output(config), format!("{sets}NoNewPrivs:\t1\n"));
 }
 
 fn user_of_an_exec() {
