@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use crate::failure::{Named, Result};
 use crate::{ids, limits, mounts, sys};
 
-/// Files that belong to whom a cgroup is delegated to: what the specification names where the kernel does not
-/// tell, and the agent has no /sys.
-const DELEGATED: [&str; 3] = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
+/// Files that belong to whom a cgroup is delegated to: those that kernels name in /sys/kernel/cgroup/delegate, which
+/// the agent does not have.
+const DELEGATED: [&str; 5] =
+    ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group", "memory.reclaim"];
 
 /// Applies the container's `cgroup`.
 pub(crate) fn confine(config: &GuestConfig, root: &Path, cgroup: &OwnedFd) -> Result<()> {

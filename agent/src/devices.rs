@@ -115,6 +115,11 @@ impl Nodes {
     }
 }
 
+/// Where nodes are bound in the container.
+pub(crate) fn bound_paths(config: &GuestConfig) -> impl Iterator<Item = String> {
+    wanted(config).filter(|device| device.bound).map(|device| device.path)
+}
+
 fn resolve_stage(stage: &Path) -> Result<OwnedFd, Errno> {
     openat(CWD, stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }

@@ -89,10 +89,12 @@ fn attach_root(config: &GuestConfig, places: &Places, given: Option<OwnedFd>) ->
 /// What is missing below an earlier mount is made in that mount.
 fn lacks_mount_point(root: BorrowedFd<'_>, config: &GuestConfig) -> bool {
     let dev = devices::is_default(config).then_some("/dev");
-    let destinations = dev.into_iter().chain(config.mounts.iter().map(|mount| mount.destination.as_str()));
+    let mounts = config.mounts.iter().map(|mount| mount.destination.clone());
+    let paths = dev.map(str::to_owned).into_iter().chain(mounts);
+    let paths = paths.chain(devices::bound_paths(config)).chain([config.process.cwd.clone()]);
     let mut earlier: Vec<PathBuf> = Vec::new();
-    for path in destinations.chain([config.process.cwd.as_str()]) {
-        let path = normal(Path::new(path));
+    for path in paths {
+        let path = normal(Path::new(&path));
         let below = earlier.iter().any(|mount| path.starts_with(mount));
         if !below && matches!(resolve::open(root, &path), Err(Errno::NOENT)) {
             return true;

@@ -123,11 +123,10 @@ fn device_program_that_fails() {
 
 fn owner() {
     let mut host = Host::new();
-    let text =
-        "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.kill; mkdir inner 2>/dev/null && echo made";
+    let text = "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.kill; stat -c %u memory.oom.group 2>/dev/null || echo 1000; mkdir inner 2>/dev/null && echo made";
     let mut config = with_cgroup(text, false);
     config.process.user.uid = 1000;
-    assert_eq!(host.output(config), "1000\n1000\n0\nmade\n");
+    assert_eq!(host.output(config), "1000\n1000\n0\n1000\nmade\n");
     let mut config = with_cgroup("stat -c %u /sys/fs/cgroup", true);
     config.process.user.uid = 1000;
     assert_eq!(host.output(config), "0\n");

@@ -180,6 +180,11 @@ fn read_only_root_without_mount_points() {
     let outcome = host.try_run(config).unwrap();
     assert_eq!(outcome.stderr, "touch: /x: Read-only file system\n");
     assert_eq!(outcome.stdout, "contentcontent/made/too\na\nbin\nc\ndev\netc\nmade\nproc\nsys\ntmp\n");
+    // A device is as good as a mount.
+    let mut config = script("head -c 2 /etc/zero | wc -c");
+    config.root.readonly = true;
+    config.devices = vec![crate::devices::node("/etc/zero", libc::S_IFCHR, 1, 5)];
+    assert_eq!(host.output(config), "2\n");
     assert_eq!(outcome.status, ExitStatus::Code(0));
     assert!(!host.share("root").join("a").exists());
 }
