@@ -121,6 +121,17 @@ pub fn mount_kernel_filesystems() -> Result {
     during("cgroup2", mount(c"cgroup2", &cgroup, c"cgroup2", MountFlags::empty(), options))
 }
 
+/// Lets a process have as many open files as the kernel can count: the limits of processes are the host's to set.
+pub fn allow_many_files() {
+    // Without it they have a million.
+    if let Err(error) = std::fs::write("/proc/sys/fs/nr_open", MOST_FILES) {
+        crate::log::note(format_args!("fs.nr_open: {error}"));
+    }
+}
+
+/// The kernel's `sysctl_nr_open_max`.
+const MOST_FILES: &str = "2147483584";
+
 /// Keeps the agent from being the one that dies when memory is short.
 ///
 /// # Errors

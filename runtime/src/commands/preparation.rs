@@ -12,6 +12,7 @@ use crate::container::lock::Held;
 use crate::container::{ContainerId, Entry, Record, Store, Verb};
 use crate::files;
 use crate::handover::Handover;
+use crate::inherited;
 use crate::labels;
 use crate::monitor::Signals;
 use crate::plan::{self, Plan};
@@ -70,6 +71,7 @@ impl Preparation {
         }
         let handover = Handover::new(&args.handover, &plan.guest.process, detached, true)?;
         plan.guest.process.env.extend(handover.environment());
+        inherited::complete_limits(&mut plan.guest.process);
         stages.mark("plan");
         let cgroup = HostCgroup::plan(&Request {
             path: plan.host.cgroups_path.as_deref().unwrap_or_default(),

@@ -21,6 +21,7 @@ use crate::console::RawTerminal;
 use crate::container::{Container, Record, Verb};
 use crate::control::Client;
 use crate::handover::{self, Handed, Handover};
+use crate::inherited;
 use crate::monitor::{Signals, StreamFds};
 use crate::plan::exec::{self as plan, ExecFlags, ExecRequest};
 use session::{Session, SessionError};
@@ -119,13 +120,15 @@ fn read(path: &Path) -> Result<Vec<u8>, ExecError> {
 
 /// The process that is asked for; what of it is not applied is warned about.
 fn process(record: Record, request: &ExecRequest) -> Result<Process, Failure> {
+    let vcpus = record.drupe.machine.vcpus;
     let config = Config::of_value(record.drupe.config)?;
-    let (process, warnings) = plan::process(&config, request).map_err(|error| match request {
+    let (mut process, warnings) = plan::process(&config, request, vcpus).map_err(|error| match request {
         ExecRequest::File { .. } => Failure::from(ExecError::Process(error)),
         ExecRequest::Flags(_) => Failure::from(error),
     })?;
     for warning in &warnings {
         log::warn!("{warning}");
     }
+    inherited::complete_limits(&mut process);
     Ok(process)
 }
