@@ -80,11 +80,15 @@ pub enum ExecError {
     Container(#[source] FieldError),
 }
 
-/// The process, without ports for its streams, and what of it is not applied.
+/// The process, without ports for its streams, and what of it is not applied, in a machine with this many processors.
 ///
 /// # Errors
 /// [`ExecError`] names the field or flag that asks for what cannot be had.
-pub fn process(container: &Config, request: &ExecRequest) -> Result<(Process, Vec<Warning>), ExecError> {
+pub fn process(
+    container: &Config,
+    request: &ExecRequest,
+    vcpus: u8,
+) -> Result<(Process, Vec<Warning>), ExecError> {
     let object = match request {
         ExecRequest::File { path, json } => from_file(container, path, json)?,
         ExecRequest::Flags(flags) => from_flags(container, flags)?,
@@ -96,7 +100,11 @@ pub fn process(container: &Config, request: &ExecRequest) -> Result<(Process, Ve
     let mut warnings = support::check_process(object.raw(), object.prefix()).map_err(error)?;
     warnings.extend(unknown_capabilities(&object));
     let mut process = of_object(&object, container).map_err(error)?;
-    process.cpu_affinity = scheduling::affinity(&object).map_err(error)?;
+    let processors = scheduling::Processors {
+        of_host: container.resources().cpu.cpus.as_deref().filter(|list| !list.is_empty()),
+        vcpus: vcpus.into(),
+    };
+    process.cpu_affinity = scheduling::affinity(&object, processors, &mut warnings).map_err(error)?;
     Ok((process, warnings))
 }
 
@@ -246,12 +254,12 @@ mod tests {
     fn flags(flags: ExecFlags) -> Result<Process, String> {
         let args = vec!["sh".to_owned(), "-c".to_owned()];
         let request = ExecRequest::Flags(ExecFlags { args, ..flags });
-        process(&container(), &request).map(|(process, _)| process).map_err(|error| chain(&error))
+        process(&container(), &request, 2).map(|(process, _)| process).map_err(|error| chain(&error))
     }
 
     fn file(object: &Value) -> Result<(Process, Vec<Warning>), String> {
         let request = ExecRequest::File { path: "p.json".into(), json: object.to_string().into_bytes() };
-        process(&container(), &request).map_err(|error| chain(&error))
+        process(&container(), &request, 2).map_err(|error| chain(&error))
     }
 
     #[test]
@@ -337,7 +345,7 @@ mod tests {
             assert_eq!(flags(given).unwrap_err(), error);
         }
         let request = ExecRequest::File { path: "p.json".into(), json: b"{".to_vec() };
-        let error = chain(&process(&container(), &request).unwrap_err());
+        let error = chain(&process(&container(), &request, 2).unwrap_err());
         assert!(error.starts_with("p.json: not valid JSON: "), "{error}");
     }
 }

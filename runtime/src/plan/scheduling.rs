@@ -4,6 +4,7 @@ use drupe_protocol::{CpuAffinity, Scheduler};
 use oci_spec::runtime::{IOPriorityClass, LinuxIOPriority};
 
 use super::cpu_list;
+use super::support::Warning;
 use crate::bundle::{FieldError, Problem, ProcessObject, SchedulerObject};
 
 /// The bits of an I/O priority above its level (linux/ioprio.h).
@@ -115,17 +116,60 @@ fn parameters_fit(asked: &SchedulerObject, field: &dyn Fn(&str) -> String) -> Re
     Ok(())
 }
 
-/// The processors of a process that enters a running container.
-pub(crate) fn affinity(process: &ProcessObject) -> Result<CpuAffinity, FieldError> {
-    let cpus = |name: &str, list: &Option<String>| {
+/// The processors of a container.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Processors<'a> {
+    /// Those of the host that it may run on (`linux.resources.cpu.cpus`), when it is bound to some.
+    pub(crate) of_host: Option<&'a str>,
+    /// How many its machine has.
+    pub(crate) vcpus: u32,
+}
+
+impl Processors<'_> {
+    /// The guest's processor that stands for one of the host: the first for the first that the container may run on.
+    fn in_guest(self, cpu: u32) -> Option<u32> {
+        let place = match self.of_host.map(cpu_list::parse) {
+            None => Some(cpu),
+            Some(ranges) => {
+                let mut before = 0_u32;
+                ranges?.into_iter().find_map(|(first, last)| {
+                    let place = (first..=last).contains(&cpu).then(|| before.saturating_add(cpu - first));
+                    before = (last - first).saturating_add(1).saturating_add(before);
+                    place
+                })
+            }
+        };
+        place.filter(|place| *place < self.vcpus)
+    }
+}
+
+/// The processors of a process that enters a running container. Those that the guest has none for are left out, but
+/// not all that the container is bound to.
+pub(crate) fn affinity(
+    process: &ProcessObject,
+    processors: Processors<'_>,
+    warnings: &mut Vec<Warning>,
+) -> Result<CpuAffinity, FieldError> {
+    let mut cpus = |name: &str, list: &Option<String>| {
         let Some(list) = list.as_deref().filter(|list| !list.is_empty()) else { return Ok(Vec::new()) };
-        let error =
-            |problem| FieldError::text(process.field(&format!("execCPUAffinity.{name}")), list, problem);
+        let field = process.field(&format!("execCPUAffinity.{name}"));
+        let error = |problem| FieldError::text(field.clone(), list, problem);
         let ranges = cpu_list::parse(list).ok_or_else(|| error(Problem::CpuList))?;
         if ranges.iter().any(|&(_, last)| last >= MAX_CPUS) {
             return Err(error(Problem::TooLarge(u64::from(MAX_CPUS) - 1)));
         }
-        Ok(ranges.into_iter().flat_map(|(first, last)| first..=last).collect())
+        let asked = ranges.into_iter().flat_map(|(first, last)| first..=last);
+        let (found, missing): (Vec<_>, Vec<_>) =
+            asked.map(|cpu| (cpu, processors.in_guest(cpu))).partition(|(_, place)| place.is_some());
+        if found.is_empty() && processors.of_host.is_some() {
+            return Err(error(Problem::Invalid("none of them is one of linux.resources.cpu.cpus")));
+        }
+        if !missing.is_empty() {
+            let missing: Vec<String> = missing.iter().map(|(cpu, _)| cpu.to_string()).collect();
+            let reason = format!("{list:?}: the guest has no processor for {}", missing.join(","));
+            warnings.push(Warning { field: field.clone(), reason });
+        }
+        Ok(found.into_iter().filter_map(|(_, place)| place).collect())
     };
     let asked = process.affinity();
     Ok(CpuAffinity { initial: cpus("initial", &asked.initial)?, last: cpus("final", &asked.last)? })
@@ -201,20 +245,51 @@ mod tests {
         }
     }
 
+    fn affinity_of(
+        asked: Value,
+        of_host: Option<&str>,
+        vcpus: u32,
+    ) -> (Result<CpuAffinity, String>, Vec<String>) {
+        let mut warnings = Vec::new();
+        let object = process(json!({ "execCPUAffinity": asked }));
+        let affinity = affinity(&object, Processors { of_host, vcpus }, &mut warnings);
+        (
+            affinity.map_err(|error| chain(&error)),
+            warnings.into_iter().map(|warning| warning.reason).collect(),
+        )
+    }
+
     #[test]
     fn affinities_are_lists_of_processors() {
-        let lists =
-            affinity(&process(json!({ "execCPUAffinity": { "initial": "0-2,7", "final": "" } }))).unwrap();
-        assert_eq!(lists, CpuAffinity { initial: vec![0, 1, 2, 7], last: vec![] });
+        let (lists, warnings) = affinity_of(json!({ "initial": "0-2,7", "final": "" }), None, 8);
+        assert_eq!(lists, Ok(CpuAffinity { initial: vec![0, 1, 2, 7], last: vec![] }));
+        assert_eq!(warnings, [""; 0]);
         for (list, error) in [
             ("0-", "\"0-\": not a list of processors such as 0-3,5"),
             ("0-4294967295", "\"0-4294967295\": above the maximum of 8191"),
         ] {
-            let asked = process(json!({ "execCPUAffinity": { "final": list } }));
-            assert_eq!(
-                chain(&affinity(&asked).unwrap_err()),
-                format!("process.execCPUAffinity.final: {error}")
-            );
+            let (refused, _) = affinity_of(json!({ "final": list }), None, 8);
+            assert_eq!(refused, Err(format!("process.execCPUAffinity.final: {error}")));
         }
+    }
+
+    #[test]
+    fn the_guest_s_processors_stand_for_those_of_the_container() {
+        let of_host = Some("12,4-6");
+        for (asked, got) in [("4", vec![0]), ("5-6", vec![1, 2]), ("12", vec![3]), ("6,12", vec![2, 3])] {
+            let (lists, warnings) = affinity_of(json!({ "final": asked }), of_host, 4);
+            assert_eq!((lists.unwrap().last, warnings), (got, vec![]), "{asked}");
+        }
+        let (lists, warnings) = affinity_of(json!({ "initial": "4,7-8" }), of_host, 4);
+        assert_eq!(lists.unwrap().initial, [0]);
+        assert_eq!(warnings, ["\"4,7-8\": the guest has no processor for 7,8"]);
+        let (refused, _) = affinity_of(json!({ "initial": "0-3" }), of_host, 4);
+        let error =
+            "process.execCPUAffinity.initial: \"0-3\": none of them is one of linux.resources.cpu.cpus";
+        assert_eq!(refused, Err(error.to_owned()));
+        // A container that is bound to none has what its machine has.
+        let (lists, warnings) = affinity_of(json!({ "initial": "1-2", "final": "7" }), None, 2);
+        assert_eq!(lists, Ok(CpuAffinity { initial: vec![1], last: vec![] }));
+        assert_eq!(warnings.len(), 2);
     }
 }
