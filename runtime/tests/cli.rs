@@ -228,8 +228,8 @@ fn verbs_on_what_is_not_there() {
 #[test]
 fn warnings_name_the_field_and_can_go_to_a_file() {
     let site = Site::new();
-    site.config(|c| c["linux"]["intelRdt"] = json!({ "closID": "c" }));
-    let warning = "config.json: linux.intelRdt: not applied: cache and bandwidth classes are not set";
+    site.config(|c| c["linux"]["mountLabel"] = json!("c"));
+    let warning = "config.json: linux.mountLabel: not applied: the guest's kernel has no SELinux";
     let output = site.run("x").output().unwrap();
     assert_eq!(stderr(&output).lines().next(), Some(format!("drupe: warning: {warning}").as_str()));
     let log = site.path("log");
@@ -246,7 +246,7 @@ fn warnings_name_the_field_and_can_go_to_a_file() {
 #[test]
 fn what_becomes_a_containers_stderr_gets_no_warnings() {
     let site = Site::new();
-    site.config(|c| c["linux"]["intelRdt"] = json!({ "closID": "c" }));
+    site.config(|c| c["linux"]["mountLabel"] = json!("c"));
     let line = site.failure(site.drupe().arg("create").arg("--bundle").arg(site.path("bundle")).arg("x"));
     assert!(!line.contains("warning"), "{line}");
 }

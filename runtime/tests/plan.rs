@@ -65,6 +65,12 @@ fn full() {
     check("full", &[(1, directory), (2, directory), (3, SourceKind::File)]);
 }
 
+/// Nodes are not made in a directory of the host.
+#[test]
+fn bound_dev() {
+    check("bound-dev", &[(0, SourceKind::Directory)]);
+}
+
 /// The guest has a network of its own, whatever is asked for.
 #[test]
 fn network_path() {
@@ -80,6 +86,7 @@ fn resources() {
 fn refused() {
     check("refused-user-namespace", &[]);
     check("refused-network-host", &[]);
+    check("refused-overlay", &[]);
     for name in ["refused-remount", "refused-idmap", "refused-option"] {
         check(name, &[(0, SourceKind::Directory)]);
     }

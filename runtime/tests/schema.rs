@@ -24,7 +24,7 @@ const SCHEMA: &str = "/usr/share/gocode/src/github.com/opencontainers/runtime-sp
 /// What the schema demands and drupe does not, and why.
 const LENIENT: &[(&str, &str)] = &[
     ("linux.devices[].fileMode", "the schema's maximum is below what every tool writes"),
-    ("linux.intelRdt.memBwSchema", "warned about, and not looked at"),
+    ("linux.intelRdt.memBwSchema", "refused, and not looked at"),
     ("linux.resources.pids.limit", "optional since 1.3"),
     ("vm.hypervisor.path", "an empty object asks for nothing"),
     ("vm.image.path", "an empty object asks for nothing"),

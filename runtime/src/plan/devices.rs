@@ -9,7 +9,7 @@ use drupe_protocol::DeviceNode;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::support::Warning;
-use crate::bundle::{Config, FieldError, Problem, require_absolute};
+use crate::bundle::{Config, FieldError, Problem, is_bind, require_absolute};
 use crate::lexical::clean;
 
 /// Bounds of the kernel (include/linux/kdev_t.h).
@@ -29,6 +29,8 @@ const IN_GUEST: &[(i64, Option<i64>)] = &[
 
 /// The nodes, in their order.
 pub(crate) fn devices(config: &Config, warnings: &mut Vec<Warning>) -> Result<Vec<DeviceNode>, FieldError> {
+    let dev_is_bound =
+        config.mounts().iter().any(|mount| is_bind(mount) && clean(mount.destination()) == Path::new("/dev"));
     let mut paths = BTreeSet::new();
     let mut nodes = Vec::new();
     for (index, device) in config.linux().devices().iter().flatten().enumerate() {
@@ -37,6 +39,12 @@ pub(crate) fn devices(config: &Config, warnings: &mut Vec<Warning>) -> Result<Ve
         let node = node(field.clone(), device)?;
         if !paths.insert(node.path.clone()) {
             return Err(FieldError::text(format!("{field}.path"), &node.path, Problem::Duplicate));
+        }
+        if dev_is_bound && Path::new(&node.path).starts_with("/dev") {
+            // As with runc: it would leave a file in the host's directory.
+            let reason = format!("{:?}: /dev is a bind mount, in which no nodes are made", node.path);
+            warnings.push(Warning { field, reason });
+            continue;
         }
         let numbers = (device.major(), device.minor());
         let in_guest = IN_GUEST

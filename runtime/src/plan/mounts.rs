@@ -16,6 +16,24 @@ use crate::lexical::clean;
 /// Name of the share that is the root filesystem.
 const ROOT_SHARE: &str = "rootfs";
 
+/// Filesystems that the guest's kernel makes of nothing. Others are made of devices or directories, and what a
+/// configuration names is the host's: those are not in the guest.
+const FILESYSTEMS: [&str; 13] = [
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "devtmpfs",
+    "hugetlbfs",
+    "mqueue",
+    "proc",
+    "ramfs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+];
+
 /// Mounts for the guest, shares of the host, and what is not as asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
@@ -218,7 +236,12 @@ impl Mounts {
 
 fn filesystem(entry: &Entry<'_>) -> Result<MountSource, FieldError> {
     let (mount, options) = (entry.mount, &entry.options);
-    let fstype = match mount.typ().as_deref().unwrap_or_default() {
+    let asked = mount.typ().as_deref().unwrap_or_default();
+    if !FILESYSTEMS.contains(&asked) {
+        let why = "not a filesystem that the guest can make: paths and devices of the host are not in it";
+        return Err(FieldError::text(entry.field("type"), asked, Problem::Unsupported(why)));
+    }
+    let fstype = match asked {
         // The guest has cgroup v2 alone, whatever the host has.
         "cgroup" => "cgroup2",
         other => other,
