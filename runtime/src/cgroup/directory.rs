@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use drupe_protocol::CgroupSetting;
 use rustix::fs::{Access, AtFlags};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::CgroupError;
 
@@ -20,7 +20,12 @@ const ATTEMPTS: u32 = 10;
 
 /// Refuses a cgroup that a machine cannot be put into: with processes in it or below it, or frozen. One that is not there is free.
 pub(super) fn check_free(path: &Path) -> Result<(), CgroupError> {
-    let count = count_processes(path)?;
+    check_free_but_for(path, 0)
+}
+
+/// The same of one that a process may be in already.
+pub(super) fn check_free_but_for(path: &Path, pid: u32) -> Result<(), CgroupError> {
+    let count = count_processes(path, pid)?;
     if count > 0 {
         return Err(CgroupError::Occupied { path: path.into(), count });
     }
@@ -32,10 +37,11 @@ pub(super) fn check_free(path: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-fn count_processes(path: &Path) -> Result<usize, CgroupError> {
-    let mut count = processes(path)?.len();
+/// How many processes there are in a cgroup and below it, but for this one.
+fn count_processes(path: &Path, own: u32) -> Result<usize, CgroupError> {
+    let mut count = processes(path)?.into_iter().filter(|pid| pid.unsigned_abs() != own).count();
     for child in children(path) {
-        count += count_processes(&child)?;
+        count += count_processes(&child, own)?;
     }
     Ok(count)
 }
@@ -215,24 +221,30 @@ pub(super) fn enter(path: &Path, pid: u32) -> Result<(), CgroupError> {
     result.map_err(|source| CgroupError::File { path: file, source })
 }
 
-/// Ends every process of a cgroup, unless this is one of them.
+/// Ends the processes of a cgroup, unless this is one of them. Those below it are others'.
 pub(super) fn kill(path: &Path) {
     let own = std::process::id().cast_signed();
-    if processes(path).unwrap_or_default().contains(&own) {
-        return;
-    }
-    if write(&path.join("cgroup.kill"), "1").is_ok() {
-        return;
-    }
-    for child in children(path) {
-        kill(&child);
-    }
-    for pid in processes(path).unwrap_or_default().into_iter().filter_map(Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    // What they start meanwhile is found by another look.
+    for _ in 0..ATTEMPTS {
+        let found = processes(path).unwrap_or_default();
+        if found.is_empty() || found.contains(&own) {
+            return;
+        }
+        for pid in found.into_iter().filter_map(Pid::from_raw) {
+            kill_member(path, pid);
+        }
     }
 }
 
-/// Removes a cgroup with all below it. What still has processes is waited for, a second at most.
+/// By a descriptor: the id may have become another process's, which is in another cgroup.
+fn kill_member(path: &Path, pid: Pid) {
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if processes(path).is_ok_and(|now| now.contains(&pid.as_raw_pid())) {
+        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
+/// Removes a cgroup with all below it, as far as it is empty. What still has processes is waited for, a second at most.
 pub(super) fn remove(path: &Path) -> Result<(), CgroupError> {
     // Where nothing may be written, even this is refused (EROFS) instead of having nothing to do.
     if !path.exists() {

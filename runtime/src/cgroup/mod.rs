@@ -4,7 +4,7 @@
 //! let mut cgroup = HostCgroup::plan(&request)?;   // where; nothing is made yet; an occupied one is refused
 //! record.cgroup = cgroup.clone();                 // written down, so that whoever comes later can remove it
 //! cgroup.create(&limits)?;                        // made, and its limits set
-//! cgroup.enter(pid)?;                             // in the monitor, before its first vCPU runs
+//! let own = cgroup.enter(pid)?;                   // in the monitor, before its first vCPU runs; its own as long as it lives
 //! cgroup.confine_devices(&rules)?; // in the monitor, when it has opened what it needs
 //! cgroup.update(&limits)?;                        // update
 //! cgroup.remove()?;                               // what plan saw was missing, and is empty
@@ -17,6 +17,7 @@ mod devices;
 mod directory;
 mod hierarchy;
 mod location;
+mod occupation;
 mod origin;
 mod systemd;
 
@@ -30,6 +31,7 @@ use hierarchy::Hierarchies;
 use location::Location;
 use systemd::Scope;
 
+pub(crate) use occupation::Occupation;
 pub(crate) use origin::Origin;
 
 /// Why a cgroup cannot be made, entered, changed or removed.
@@ -104,6 +106,9 @@ pub(crate) struct HostCgroup {
     /// What only root may do is left out.
     #[serde(default)]
     unprivileged: bool,
+    /// The container's monitor was put into it.
+    #[serde(default)]
+    entered: bool,
 }
 
 /// The cgroup in one hierarchy.
@@ -154,7 +159,7 @@ impl HostCgroup {
             let (controllers, mount) = (hierarchy.controllers.clone(), hierarchy.mount.clone());
             members.push(Member { controllers, mount, path, made });
         }
-        Ok(Self { version, members, scope, tolerant, unprivileged: request.rootless })
+        Ok(Self { version, members, scope, tolerant, unprivileged: request.rootless, entered: false })
     }
 
     /// Says which limits hold in the guest alone, since this user can have no cgroup on the host.
@@ -189,8 +194,14 @@ impl HostCgroup {
         self.set(limits, field)
     }
 
-    /// Puts a process into the cgroup.
-    pub(crate) fn enter(&self, pid: u32, limits: &Resources, field: &str) -> Result<(), CgroupError> {
+    /// Puts a process into the cgroup, unless others have entered it since it was planned. It is the container's as long as
+    /// the process has what this gives.
+    pub(crate) fn enter(
+        &mut self,
+        pid: u32,
+        limits: &Resources,
+        field: &str,
+    ) -> Result<Occupation, CgroupError> {
         if let Some(scope) = &self.scope {
             scope.start(pid, limits, self.version)?;
             // systemd has made what it knows of; the rest is made as without it.
@@ -201,7 +212,10 @@ impl HostCgroup {
             }
             self.set(limits, field)?;
         }
-        self.members.iter().try_for_each(|member| directory::enter(&member.path, pid))
+        let mut occupation = Occupation::default();
+        self.members.iter().try_for_each(|member| occupation.enter(&member.path, pid))?;
+        self.entered = true;
+        Ok(occupation)
     }
 
     /// Sets other limits, those that systemd keeps among them. `field` is where they come from, for messages.
@@ -246,24 +260,43 @@ impl HostCgroup {
     }
 
     /// Removes the directories that were missing before. The last processes in them may take a moment to be gone; what
-    /// else was put into the container's cgroup is ended. A directory above that others use stays.
+    /// else was put into the container's cgroup is ended, but nothing below it, and nothing in one that the container never
+    /// entered or that another one has by now. A directory above that others use stays.
     pub(crate) fn remove(&self) -> Result<(), CgroupError> {
+        let mut occupation = Occupation::default();
+        for member in &self.members {
+            if !occupation.claim(&member.path)? {
+                log::debug!("another container has {}", member.path.display());
+                return Ok(());
+            }
+        }
         // systemd removes a scope with its last process; only one that it did not notice yet is left.
-        if let Some(scope) =
-            self.scope.as_ref().filter(|_| self.members.iter().any(|member| member.path.exists()))
+        if let Some(scope) = self
+            .scope
+            .as_ref()
+            .filter(|_| self.entered && self.members.iter().any(|member| member.path.exists()))
         {
             scope.stop();
         }
         self.members.iter().try_for_each(|member| {
-            if member.is_ours() {
-                directory::remove(&member.path).or_else(|_| {
-                    directory::kill(&member.path);
-                    directory::remove(&member.path)
-                })?;
-            }
+            let removed = if member.is_ours() { self.remove_own(&member.path) } else { Ok(()) };
             directory::remove_empty(&member.made);
-            Ok(())
+            removed
         })
+    }
+
+    fn remove_own(&self, path: &Path) -> Result<(), CgroupError> {
+        match directory::remove(path) {
+            Err(_) if self.entered => {
+                directory::kill(path);
+                directory::remove(path)
+            }
+            Err(error) => {
+                log::debug!("others have it: {}", crate::text::chain(&error));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 }
 
@@ -278,5 +311,7 @@ fn is_denied(error: &CgroupError) -> bool {
     matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
 
+#[cfg(test)]
+mod occupation_test;
 #[cfg(test)]
 mod tests;

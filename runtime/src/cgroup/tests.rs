@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::text::chain;
 
-fn request(path: &str) -> Request<'_> {
+pub(super) fn request(path: &str) -> Request<'_> {
     Request { path, id: "box", systemd: false, rootless: false }
 }
 
@@ -16,19 +16,19 @@ fn limits(value: serde_json::Value) -> Resources {
 }
 
 /// A directory that looks like the hierarchy of version 2, of which this process is in `/own`.
-struct Fake {
+pub(super) struct Fake {
     dir: tempfile::TempDir,
 }
 
 impl Fake {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         fs::write(dir.path().join("cgroup.subtree_control"), "").unwrap();
         Self { dir }
     }
 
-    fn v2(&self) -> Hierarchies {
+    pub(super) fn v2(&self) -> Hierarchies {
         let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 cgroup2 rw", self.dir.path().display());
         Hierarchies::parse(&mountinfo, "0::/own")
     }
@@ -43,12 +43,12 @@ impl Fake {
         Hierarchies::parse(&(line("cpuset") + &line("pids")), "2:cpuset:/\n1:pids:/own\n")
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
     /// Where the kernel would make files.
-    fn files(&self, directory: &str, files: &[&str]) {
+    pub(super) fn files(&self, directory: &str, files: &[&str]) {
         fs::create_dir_all(self.path(directory)).unwrap();
         files.iter().for_each(|file| fs::write(self.path(directory).join(file), "").unwrap());
     }
@@ -69,7 +69,7 @@ fn a_cgroup_is_made_limited_entered_and_removed() {
     let limits = limits(json!({ "pids": { "limit": 7 }, "memory": { "limit": 4096, "swap": 4096 } }));
     cgroup.set(&limits, "linux.resources").unwrap();
     assert_eq!((fake.read("a/b/pids.max").as_str(), fake.read("a/b/memory.max").as_str()), ("7", "4096"));
-    cgroup.enter(4711, &limits, "linux.resources").unwrap();
+    drop(cgroup.enter(4711, &limits, "linux.resources").unwrap());
     assert_eq!(fake.read("a/b/cgroup.procs"), "4711");
     let error = HostCgroup::plan_in(&fake.v2(), &request("/a")).unwrap_err().to_string();
     let path = fake.path("a");
@@ -192,7 +192,7 @@ fn without_privileges_a_cgroup_that_nobody_asked_for_may_be_missing() {
     rootless.path = "/asked-for";
     let mut cgroup = HostCgroup::plan_in(&nowhere, &rootless).unwrap();
     assert!(cgroup.create(&Resources::default(), "linux.resources").is_err());
-    let none = HostCgroup::plan_in(&Hierarchies::None, &Request { rootless: true, ..request("") }).unwrap();
+    let mut none = HostCgroup::plan_in(&Hierarchies::None, &Request { rootless: true, ..request("") }).unwrap();
     none.enter(1, &Resources::default(), "r").unwrap();
     none.remove().unwrap();
     let error = HostCgroup::plan_in(&Hierarchies::None, &request("")).unwrap_err();
@@ -212,10 +212,13 @@ fn the_kernel_takes_what_we_write() {
         return cgroup.remove().unwrap();
     }
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    cgroup.enter(child.id(), &limits, "linux.resources").unwrap();
+    let occupation = cgroup.enter(child.id(), &limits, "linux.resources").unwrap();
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
     assert!(cgroups.contains(&path), "{cgroups}");
     assert!(matches!(HostCgroup::plan(&request(&path)), Err(CgroupError::Occupied { count: 1, .. })));
+    cgroup.remove().unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "the lock of its monitor says that it lives");
+    drop(occupation);
     let killed = std::thread::spawn(move || child.wait().unwrap());
     cgroup.remove().unwrap();
     assert!(!killed.join().unwrap().success());
@@ -239,7 +242,7 @@ fn systemd_makes_a_scope() {
         result => result.unwrap(),
     }
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    cgroup.enter(child.id(), &limits, "linux.resources").unwrap();
+    drop(cgroup.enter(child.id(), &limits, "linux.resources").unwrap());
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
     assert!(cgroups.contains(&format!("/drupe.slice/drupe-test.slice/drupe-{name}.scope")), "{cgroups}");
     let directory = cgroup.directory("memory").unwrap();

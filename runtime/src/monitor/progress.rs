@@ -10,6 +10,7 @@ use rustix::process::set_parent_process_death_signal;
 
 use super::MonitorError;
 use super::report::Reporter;
+use crate::cgroup::Occupation;
 use crate::container::lock::Held;
 use crate::container::{Entry, Lock, Record, Status, StoreError};
 use crate::control::{Client, Request};
@@ -44,6 +45,8 @@ pub(crate) struct Progress {
     /// Those of this process.
     labels: Labels,
     alive: Option<Held>,
+    /// The cgroup on the host is the container's.
+    occupation: Occupation,
     audience: Audience,
     poststart: Option<JoinHandle<Result<(), HookError>>>,
     failed: Rc<RefCell<Option<HookError>>>,
@@ -70,8 +73,8 @@ impl Progress {
         let alive = entry.hold(Lock::Alive)?;
         record.adopt();
         entry.write(&record)?;
-        let (alive, failed) = (Some(alive), Rc::default());
-        Ok(Self { entry, record, limits, labels, alive, audience, poststart: None, failed })
+        let (alive, failed, occupation) = (Some(alive), Rc::default(), Occupation::default());
+        Ok(Self { entry, record, limits, labels, alive, occupation, audience, poststart: None, failed })
     }
 
     /// Where the hook of `poststart` will be that made this process end the container, once this has been dropped.
@@ -86,8 +89,8 @@ impl Progress {
     fn enter_cgroup(&mut self) -> Result<(), MonitorError> {
         let cgroup = &mut self.record.drupe.cgroup;
         cgroup.create(&self.limits, resources::FIELD)?;
-        cgroup.enter(self.record.pid.unsigned_abs(), &self.limits, resources::FIELD)?;
-        // What could not be made is not there to be removed.
+        self.occupation = cgroup.enter(self.record.pid.unsigned_abs(), &self.limits, resources::FIELD)?;
+        // What could not be made is not there to be removed, and who has not entered it ends nobody in it.
         Ok(self.entry.write(&self.record)?)
     }
 
