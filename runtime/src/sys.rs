@@ -149,8 +149,6 @@ pub(crate) enum Locking {
     Exclusive,
     /// For this descriptor alone, after waiting for whoever has it.
     WaitExclusive,
-    /// With others who do the same, after waiting for one who has it alone.
-    WaitShared,
 }
 
 fn whole_file(kind: libc::c_int) -> io::Result<libc::flock> {
@@ -169,7 +167,6 @@ pub(crate) fn lock(file: BorrowedFd<'_>, locking: Locking) -> io::Result<()> {
     let (command, kind) = match locking {
         Locking::Exclusive => (libc::F_OFD_SETLK, libc::F_WRLCK),
         Locking::WaitExclusive => (libc::F_OFD_SETLKW, libc::F_WRLCK),
-        Locking::WaitShared => (libc::F_OFD_SETLKW, libc::F_RDLCK),
     };
     let lock = whole_file(kind)?;
     loop {

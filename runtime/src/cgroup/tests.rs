@@ -192,7 +192,8 @@ fn without_privileges_a_cgroup_that_nobody_asked_for_may_be_missing() {
     rootless.path = "/asked-for";
     let mut cgroup = HostCgroup::plan_in(&nowhere, &rootless).unwrap();
     assert!(cgroup.create(&Resources::default(), "linux.resources").is_err());
-    let mut none = HostCgroup::plan_in(&Hierarchies::None, &Request { rootless: true, ..request("") }).unwrap();
+    let mut none =
+        HostCgroup::plan_in(&Hierarchies::None, &Request { rootless: true, ..request("") }).unwrap();
     none.enter(1, &Resources::default(), "r").unwrap();
     none.remove().unwrap();
     let error = HostCgroup::plan_in(&Hierarchies::None, &request("")).unwrap_err();

@@ -6,8 +6,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::sys;
+
+/// How often a lock is looked at that is waited for: fcntl(2) has no wait with a limit.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Which lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +64,16 @@ pub(crate) fn is_held(file: &File) -> io::Result<bool> {
     sys::is_locked(file.as_fd())
 }
 
-/// Waits until nobody holds it.
-pub(crate) fn wait(file: &File) -> io::Result<()> {
-    sys::lock(file.as_fd(), sys::Locking::WaitShared)
+/// Waits until nobody holds it, for so long at most. `false`: somebody still does.
+pub(crate) fn wait(file: &File, limit: Duration) -> io::Result<bool> {
+    let begin = Instant::now();
+    while is_held(file)? {
+        if begin.elapsed() >= limit {
+            return Ok(false);
+        }
+        sleep(INTERVAL);
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -78,14 +90,12 @@ mod tests {
         let held = Held::take(open()).unwrap().unwrap();
         assert!(is_held(&open()).unwrap() && is_held(&open()).unwrap());
         assert!(Held::take(open()).unwrap().is_none());
+        assert!(!wait(&open(), Duration::from_millis(20)).unwrap(), "it is still held");
         let waiter = open();
-        let waits = std::thread::spawn(move || wait(&waiter).unwrap());
+        let waits = std::thread::spawn(move || wait(&waiter, Duration::MAX).unwrap());
         drop(held);
-        waits.join().unwrap();
+        assert!(waits.join().unwrap());
         assert!(!is_held(&open()).unwrap());
-        let reader = open();
-        wait(&reader).unwrap();
-        assert!(!is_held(&open()).unwrap(), "who waited has it for nobody else");
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! trusted (another boot's record, half a file, a stranger's) is [`Stale`]: nothing that it names is touched. While
 //! its monitor lives such a container counts as running, and is ended over the monitor's socket; else as stopped.
 
+use std::time::Duration;
+
 mod id;
 pub(crate) mod lock;
 pub(crate) mod process;
@@ -25,6 +27,9 @@ pub(crate) use process::ProcessId;
 pub(crate) use record::{Record, Stale};
 pub(crate) use status::{Status, Verb};
 pub(crate) use store::{Entry, Store, StoreError};
+
+/// How long a verb waits for a container that is being created.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A container, as it was when it was looked at.
 #[derive(Debug)]
@@ -58,7 +63,13 @@ impl Container {
 
     /// Waits until nobody creates the container any more, and looks again.
     pub(crate) fn settle(self) -> Result<Option<Self>, StoreError> {
-        self.entry.wait_for(Lock::Creating)?;
+        self.settle_within(SETTLE_TIMEOUT)
+    }
+
+    fn settle_within(self, limit: Duration) -> Result<Option<Self>, StoreError> {
+        if !self.entry.wait_for(Lock::Creating, limit)? {
+            return Err(StoreError::Creating(limit));
+        }
         Self::look(self.entry)
     }
 

@@ -56,6 +56,8 @@ pub(crate) enum StoreError {
     Foreign { path: PathBuf, name: String },
     #[error("container with given ID already exists")]
     Exists,
+    #[error("container is still being created after {} s", .0.as_secs())]
+    Creating(Duration),
     #[error("the container is being removed by another process")]
     Busy,
     #[error("state of the container")]
@@ -287,11 +289,11 @@ impl Entry {
         }
     }
 
-    /// Waits until nobody holds a lock.
-    pub(crate) fn wait_for(&self, which: Lock) -> Result<(), StoreError> {
+    /// Waits until nobody holds a lock, for so long at most. `false`: somebody still does.
+    pub(crate) fn wait_for(&self, which: Lock, limit: Duration) -> Result<bool, StoreError> {
         match self.lock_file(which, OFlags::empty()) {
-            Ok(file) => lock::wait(&file).map_err(|source| self.io_error(source)),
-            Err(Errno::NOENT) => Ok(()),
+            Ok(file) => lock::wait(&file, limit).map_err(|source| self.io_error(source)),
+            Err(Errno::NOENT) => Ok(true),
             Err(errno) => Err(self.error(errno)),
         }
     }

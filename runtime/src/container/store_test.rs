@@ -144,6 +144,15 @@ fn bad_records_are_stale_and_can_be_removed() {
 }
 
 #[test]
+fn a_container_in_the_making_is_not_waited_for_for_ever() {
+    let (_dir, store) = store();
+    let (entry, _creating) = store.create(&id("x"), &record("x")).unwrap();
+    let container = Container::look(entry).unwrap().unwrap();
+    let error = container.settle_within(Duration::ZERO).unwrap_err();
+    assert_eq!(error.to_string(), "container is still being created after 0 s");
+}
+
+#[test]
 fn a_monitor_without_a_record_is_not_over() {
     let (_dir, store) = store();
     let (entry, creating) = store.create(&id("x"), &record("x")).unwrap();

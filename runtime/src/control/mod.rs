@@ -20,7 +20,8 @@ pub(crate) use session::{Received, Session};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
-    /// Execute the program. Answered when it has been executed.
+    /// Execute the program. Answered when it has been executed, which hooks in the container come before: only their
+    /// own timeouts bound it.
     Start,
     /// Deliver a signal.
     Signal {

@@ -41,7 +41,7 @@ use crate::stage::Stages;
 use conversation::{Conversation, ConversationError};
 use pause::Bounds;
 use requests::Clients;
-use supervisor::{HELLO_TIMEOUT, Record, Supervisor};
+use supervisor::{HELLO_TIMEOUT, READY_TIMEOUT, Record, Supervisor};
 use tasks::Tasks;
 use timer::Timer;
 
@@ -70,6 +70,11 @@ pub(crate) enum MonitorError {
     Conversation(#[from] ConversationError),
     #[error("the guest did not come up within {} s: run with --debug to see its log", HELLO_TIMEOUT.as_secs())]
     NoHello,
+    #[error(
+        "the guest did not set the container up within {} s: run with --debug to see its log",
+        READY_TIMEOUT.as_secs()
+    )]
+    NoReady,
     #[error("the guest's kernel stopped ({0}) before the container ended: run with --debug to see its log")]
     Stopped(StopReason),
     #[error("the monitor's descriptors")]
@@ -155,6 +160,7 @@ pub(crate) fn run(
         changed,
         tasks,
         timer: Timer::new().map_err(MonitorError::Descriptors)?,
+        ready_timeout: READY_TIMEOUT,
         deadline: Timer::new().map_err(MonitorError::Descriptors)?,
         kill_timeout: Supervisor::KILL_TIMEOUT,
         patience: Supervisor::PATIENCE,

@@ -26,6 +26,8 @@ use crate::stage::Stages;
 
 /// How long a guest may take to boot: the processor may be emulated, and shared by many that boot at once.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long its agent may take then to set the container up: it may have much to copy for `tmpcopyup`.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(600);
 /// How often the streams are looked at after the exit, until the guest has ended them.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How many looks in a row may find a stream that could be written to, and a guest that does not end it.
@@ -74,7 +76,10 @@ pub(crate) struct Supervisor {
     /// Readable when a stream of any process has begun or ended.
     pub(crate) changed: Arc<EventFd>,
     pub(crate) tasks: Tasks,
+    /// Bounds the boot and the set-up of the container, then the end of its streams. Between them, and so for `Started`,
+    /// nothing is bounded: the hooks that run in the container before its program have timeouts of their own.
     pub(crate) timer: Timer,
+    pub(crate) ready_timeout: Duration,
     /// Set when the workload was told to end at once.
     pub(crate) deadline: Timer,
     /// How long it may take to end then.
@@ -155,11 +160,12 @@ impl Supervisor {
         self.mark(message);
         match *message {
             GuestMessage::Hello { .. } => {
-                self.timer.stop().map_err(MonitorError::Descriptors)?;
+                self.timer.set_once(self.ready_timeout).map_err(MonitorError::Descriptors)?;
                 // In front of the configuration: what it makes has the right time from the first.
                 self.send(&tasks::clock(), ops)
             }
             GuestMessage::Ready { .. } => {
+                self.timer.stop().map_err(MonitorError::Descriptors)?;
                 self.lifecycle.created()?;
                 if self.starts { self.start(ops) } else { Ok(()) }
             }
@@ -234,7 +240,11 @@ impl Supervisor {
         if !self.timer.take().map_err(MonitorError::Descriptors)? {
             return Ok(());
         }
-        let State::Exited(status) = self.conversation.state() else { return Err(MonitorError::NoHello) };
+        let status = match self.conversation.state() {
+            State::Exited(status) => status,
+            State::WaitHello => return Err(MonitorError::NoHello),
+            _ => return Err(MonitorError::NoReady),
+        };
         self.patience =
             if self.outputs.wait_for_reader() { DRAIN_PATIENCE } else { self.patience.saturating_sub(1) };
         if self.patience == 0 {

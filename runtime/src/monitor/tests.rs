@@ -94,6 +94,10 @@ impl Scene {
 
     /// One whose guest is waited for no longer than this, when it is paused or its workload is killed.
     pub(super) fn with_patience(starts: bool, patience: Duration) -> Self {
+        Self::with_bounds(starts, patience, Duration::from_secs(3600))
+    }
+
+    fn with_bounds(starts: bool, patience: Duration, ready_timeout: Duration) -> Self {
         let (control, control_port) = control::channel().unwrap();
         let mut config = guest_config();
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
@@ -122,6 +126,7 @@ impl Scene {
             changed,
             tasks,
             timer: Timer::new().unwrap(),
+            ready_timeout,
             deadline: Timer::new().unwrap(),
             kill_timeout: patience,
             patience: 2,
@@ -358,6 +363,16 @@ fn another_version_or_build_is_refused_with_both_named() {
     scene.send(&GuestMessage::Hello { version: VERSION, build, pid1_us: 0, now_us: 0 });
     let (line, _) = scene.error();
     assert!(line.contains("is of build") && line.contains(BUILD) && !line.contains('\u{1b}'), "{line}");
+}
+
+#[test]
+fn a_guest_that_does_not_get_ready_is_given_up() {
+    let mut scene = Scene::with_bounds(true, Duration::ZERO, Duration::from_millis(1)).connect();
+    scene.send(&hello());
+    while scene.record.borrow().result.is_none() {
+        scene.events.run_with_timeout(5_000).unwrap();
+    }
+    assert!(scene.error().0.starts_with("the guest did not set the container up within 600 s"));
 }
 
 #[test]
