@@ -14,6 +14,9 @@ use crate::stage::Stage;
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("cgroups::devices_of_the_host_are_those_of_the_rules", devices).cost(2),
+        Case::new("cgroups::of_two_that_are_made_at_once_one_gets_it", made_at_once)
+            .cost(4)
+            .drupe_only("runc looks at a cgroup before it makes one, and not again"),
         Case::new("cgroups::updates_at_once_all_hold", updates_at_once)
             .cost(4)
             .drupe_only("runc does not let one update wait for another"),
@@ -52,6 +55,26 @@ fn devices(stage: &Stage) {
         assert!(!opens(&cgroup, "/dev/mem"));
         container.end();
     }
+}
+
+/// What is left of the one that came too late does not end the other.
+fn made_at_once(stage: &Stage) {
+    let path = format!("/drupe-at-once-{}", std::process::id());
+    let container =
+        || Container::new(stage.bundle(&["sleep", "1000"]).with(|c| c["linux"]["cgroupsPath"] = json!(path)));
+    let both = [container(), container()];
+    let outputs = std::thread::scope(|scope| {
+        let calls = both.each_ref().map(|container| scope.spawn(|| container.make("create -b BUNDLE ID")));
+        calls.map(|call| call.join().expect("the call"))
+    });
+    let (made, late) = if outputs[0].status == 0 { (0, 1) } else { (1, 0) };
+    outputs[made].assert(0, "");
+    assert_eq!(outputs[late].status, 1, "{:?}", outputs[late]);
+    assert!(outputs[late].stderr_text().contains("cgroup is not empty"), "{:?}", outputs[late]);
+    both[late].assert_status("none");
+    both[made].ok("start ID");
+    both[made].assert_status("running");
+    both[made].end();
 }
 
 /// Each update writes all limits, so that one that began from what another has changed meanwhile would undo it.
