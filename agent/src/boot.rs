@@ -12,7 +12,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::dial::{self, Dial, VsockHost};
-use crate::{Places, arch, mounts, sys};
+use crate::{Places, arch, mounts, rlimits, sys};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,16 +121,18 @@ pub fn mount_kernel_filesystems() -> Result {
     during("cgroup2", mount(c"cgroup2", &cgroup, c"cgroup2", MountFlags::empty(), options))
 }
 
-/// Lets a process have as many open files as the kernel can count: the limits of processes are the host's to set.
-pub fn allow_many_files() {
-    // Without it they have a million.
-    if let Err(error) = std::fs::write("/proc/sys/fs/nr_open", MOST_FILES) {
-        crate::log::note(format_args!("fs.nr_open: {error}"));
+/// Lifts the kernel's own bounds on what a process may have: the limits of processes are the host's to set.
+pub fn lift_limits() {
+    // The most that the kernel takes for each: `sysctl_nr_open_max`, and LONG_MAX.
+    for (name, most) in [("nr_open", "2147483584"), ("file-max", "9223372036854775807")] {
+        if let Err(error) = std::fs::write(format!("/proc/sys/fs/{name}"), most) {
+            crate::log::note(format_args!("fs.{name}: {error}"));
+        }
+    }
+    if let Err(error) = rlimits::lift() {
+        crate::log::note(format_args!("limits: {error}"));
     }
 }
-
-/// The kernel's `sysctl_nr_open_max`.
-const MOST_FILES: &str = "2147483584";
 
 /// Keeps the agent from being the one that dies when memory is short.
 ///

@@ -30,7 +30,7 @@ fn live(pid1_us: u64) -> Result<(), Box<dyn Error>> {
     let control = boot::dial_host()?;
     boot::mount_kernel_filesystems()?;
     boot::protect_from_oom()?;
-    boot::allow_many_files();
+    boot::lift_limits();
     boot::loopback_up();
     boot::await_host(&control)?;
     let mut agent = Agent::new(control, VsockHost, boot::places())?;

@@ -1,6 +1,7 @@
 //! `process.rlimits`.
 
 use drupe_protocol::Rlimit;
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, getrlimit, prlimit, setrlimit};
 
 use crate::failure::{Named, Result, setup};
@@ -31,6 +32,14 @@ pub(crate) fn apply(limits: &[Rlimit]) -> Result<()> {
         setrlimit(resource(index, limit)?, new).named(field(index), describe(limit))?;
     }
     Ok(())
+}
+
+/// Lifts those limits of this process that bound what all processes in a user namespace of its making have together.
+pub(crate) fn lift() -> Result<(), Errno> {
+    let none = rustix::process::Rlimit { current: None, maximum: None };
+    [Resource::Memlock, Resource::Msgqueue, Resource::Nproc, Resource::Sigpending]
+        .into_iter()
+        .try_for_each(|resource| setrlimit(resource, none))
 }
 
 /// Raises the hard limits of a child, or of this process, as far as [`apply`] will need it in a user namespace.

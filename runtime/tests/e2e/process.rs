@@ -1,8 +1,11 @@
 //! `process.*` and the host name: the workload is what the configuration says it is.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::case::Case;
+use crate::running::Running;
 use crate::stage::Stage;
 
 /// CAP_KILL and CAP_NET_BIND_SERVICE, as bits.
@@ -11,7 +14,14 @@ const BIND: &str = "0000000000000400";
 const NONE: &str = "0000000000000000";
 
 pub(crate) fn cases() -> Vec<Case> {
-    let groups = [properties(), limits_and_identity(), leftovers(), programs_and_names(), capability_cases()];
+    let groups = [
+        properties(),
+        limits_and_identity(),
+        callers_limits(),
+        leftovers(),
+        programs_and_names(),
+        capability_cases(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -63,6 +73,27 @@ fn limits_and_identity() -> Vec<Case> {
             assert_eq!(report["rlimits"]["RLIMIT_NPROC"], limit(json!(50), json!(60)));
         }),
     ]
+}
+
+/// Limits that the configuration does not set are those of who calls the runtime.
+fn callers_limits() -> Vec<Case> {
+    let lowered = Case::new("process::rlimits_of_the_caller", |stage| {
+        let bundle = stage.bundle(&["sh", "-c", "ulimit -n; ulimit -Hn; ulimit -s"]);
+        let bundle = bundle.with(|config| config["process"]["rlimits"] = json!([]));
+        bundle.write();
+        let runtime = bundle.command();
+        let mut command = Command::new("sh");
+        // Not a soft one apart from the hard one: Go raises it for runc.
+        let limits = "ulimit -n 800 && ulimit -Ss 4096 && exec \"$@\"";
+        command.args(["-c", limits, "sh"]).arg(runtime.get_program()).args(runtime.get_args());
+        Running::start(command.stdin(Stdio::null())).finish().assert(0, "800\n800\n4096\n");
+    });
+    let many = Case::new("process::rlimits_beyond_a_million_files", |stage| {
+        let limit = json!([{ "type": "RLIMIT_NOFILE", "soft": 2_097_152, "hard": 2_097_152 }]);
+        let bundle = stage.bundle(&["sh", "-c", "ulimit -n"]);
+        bundle.with(|config| config["process"]["rlimits"] = limit).run().assert(0, "2097152\n");
+    });
+    vec![lowered, many.drupe_only("for runc the host's fs.nr_open is the bound")]
 }
 
 /// What a runtime may leave on its workload by mistake.
