@@ -51,6 +51,7 @@ mod steps;
 mod streaming;
 mod stress;
 mod subject;
+mod systemd;
 mod terminals;
 mod verbs;
 
@@ -100,6 +101,7 @@ fn all() -> Vec<Case> {
         labels::cases,
         cgroups::cases,
         rootless::cases,
+        systemd::cases,
         many::cases,
         bad_input::cases,
         bad_guest::cases,
