@@ -37,7 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "delete",
             "command",
             8,
-            made("delete --force ID", false, 4, 10, &["connect", "flock", "renameat", "unlinkat"]),
+            made("delete --force ID", false, 4, 10, &["connect", "flock", "renameat2", "unlinkat"]),
         ),
         walk("delete", "monitor", 6, made("delete --force ID", true, 2, 3, &["renameat", "exit_group"])),
     ]

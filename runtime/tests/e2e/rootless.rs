@@ -163,7 +163,9 @@ fn cgroups(stage: &Stage) {
         return;
     }
     user.write(|config| config["linux"]["resources"] = json!({ "pids": { "limit": 50 } }));
-    let (status, text) = user.create("");
+    // Not on stderr, which is the container's.
+    let (status, _) = user.create(&format!("--log {}", stage.path("run/log").display()));
+    let text = user.read("run/log");
     let warned = "linux.resources.pids.limit: without a cgroup on the host it holds in the guest alone";
     assert!(status == 0 && text.contains(warned), "{status}: {text}");
     user.ok("delete --force ID");
