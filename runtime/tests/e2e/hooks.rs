@@ -68,6 +68,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         Case::new("hooks::one_that_fails_at_the_end_does_not_keep_the_container", |stage| {
             let container = Container::started(failing(stage, "poststop"));
+            container.ok("kill ID KILL");
             container.becomes("stopped");
             container.ok("delete ID");
             container.assert_status("none");
