@@ -77,7 +77,7 @@ fn of_execs() {
     assert_eq!(outcome.status, ExitStatus::Code(3));
     assert_eq!(rest(accept(&listener)), "word\n");
     // A child that it leaves behind does not hold its end up.
-    let mut process = script("(while :; do echo more >&6; done) & sleep 0.1; exit 5").process;
+    let mut process = script("(while :; do echo more >&6; : >/tmp/going; done) & until test -e /tmp/going; do sleep 0.01; done; exit 5").process;
     let listener = give(&mut host, &mut process, 6, true, true);
     let reader = std::thread::spawn(move || rest(accept(&listener)));
     assert_eq!(host.exec("c1", 2, process).unwrap().status, ExitStatus::Code(5));

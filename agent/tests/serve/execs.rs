@@ -252,7 +252,7 @@ fn background_children() {
     let outcome = host.exec("c1", 1, shell("sleep 1000 & echo started")).unwrap();
     assert_eq!((outcome.stdout.as_str(), outcome.status), ("started\n", ExitStatus::Code(0)));
     // Nor does one that writes as long as somebody reads.
-    let outcome = host.exec("c1", 3, shell("(while :; do echo more; done) & sleep 0.1; exit 5")).unwrap();
+    let outcome = host.exec("c1", 3, shell("(while :; do echo more; : >/tmp/going; done) & until test -e /tmp/going; do sleep 0.01; done; exit 5")).unwrap();
     assert_eq!(outcome.status, ExitStatus::Code(5));
     assert!(outcome.stdout.starts_with("more\n"));
     // It lives on, as a child of the container's first process.

@@ -304,7 +304,7 @@ fn background_children() {
     let mut terminal = begin_exec(&mut host, 1, script(text).process);
     assert_eq!(rest(&mut terminal), "started\r\n");
     assert_eq!(host.exec_exited("c1", 1), ExitStatus::Code(3));
-    let text = "(trap '' HUP; while :; do echo more; done) & sleep 0.1; exit 5";
+    let text = "(trap '' HUP; while :; do echo more; : >/tmp/going; done) & until test -e /tmp/going; do sleep 0.01; done; exit 5";
     let mut terminal = begin_exec(&mut host, 2, script(text).process);
     assert!(rest(&mut terminal).starts_with("more\r\n"));
     assert_eq!(host.exec_exited("c1", 2), ExitStatus::Code(5));
