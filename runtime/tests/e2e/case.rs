@@ -18,6 +18,8 @@ pub(crate) struct Case {
     drupe_only: Option<&'static str>,
     needs_machine: bool,
     needs_variable: Option<&'static str>,
+    /// What the machine has to have; the error says what it lacks.
+    needs: Option<fn() -> Result<(), String>>,
     body: Box<dyn FnOnce(&Stage) + Send>,
 }
 
@@ -29,6 +31,7 @@ impl Case {
             drupe_only: None,
             needs_machine: true,
             needs_variable: None,
+            needs: None,
             body: Box::new(body),
         }
     }
@@ -52,6 +55,11 @@ impl Case {
         Self { needs_variable: Some(name), ..self }
     }
 
+    /// The body needs something that not every machine has. The lab has it: there the case fails without.
+    pub(crate) fn needs(self, check: fn() -> Result<(), String>) -> Self {
+        Self { needs: Some(check), ..self }
+    }
+
     pub(crate) fn into_trial(self, subject: &'static Subject) -> Trial {
         Trial::ignorable_test(self.name.clone(), move || self.judge(subject))
     }
@@ -72,6 +80,10 @@ impl Case {
         if let Some(name) = self.needs_variable.filter(|name| env::var_os(name).is_none()) {
             let missing = format!("{name} is not set");
             return if require_kvm() { Err(missing.into()) } else { Ok(Completion::ignored_with(missing)) };
+        }
+        if let Some(Err(missing)) = self.needs.map(|check| check()) {
+            let in_lab = env::var_os("LAB").is_some();
+            return if in_lab { Err(missing.into()) } else { Ok(Completion::ignored_with(missing)) };
         }
         let stage = Stage::new(subject);
         let body = self.body;

@@ -18,14 +18,22 @@ const UNCONFINED: &str = "unconfined";
 pub(crate) fn cases() -> Vec<Case> {
     let cases = vec![
         Case::new("labels::a_profile_that_the_host_lacks_is_refused", unknown_profile),
-        Case::new("labels::the_monitor_has_the_profile", profile).cost(2),
-        Case::new("labels::a_context_is_no_error_on_a_host_without_selinux", context),
+        Case::new("labels::the_monitor_has_the_profile", profile).needs(apparmor).cost(2),
+        Case::new("labels::a_context_is_no_error_on_a_host_without_selinux", context).needs(no_selinux),
     ];
     cases.into_iter().map(|case| case.drupe_only(ON_THE_MONITOR)).collect()
 }
 
 fn has_apparmor() -> bool {
     fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|enabled| enabled.trim() == "Y")
+}
+
+fn apparmor() -> Result<(), String> {
+    if has_apparmor() { Ok(()) } else { Err("this host has no AppArmor".into()) }
+}
+
+fn no_selinux() -> Result<(), String> {
+    if Path::new("/sys/fs/selinux/enforce").exists() { Err("this host has SELinux".into()) } else { Ok(()) }
 }
 
 fn unknown_profile(stage: &Stage) {
@@ -73,9 +81,6 @@ fn call(command: &mut Command) {
 }
 
 fn profile(stage: &Stage) {
-    if !has_apparmor() {
-        return;
-    }
     let name = format!("drupe-e2e-{}", std::process::id());
     let policies = Policies::new(stage, &name);
     let profile = format!(":{name}:{UNCONFINED}");
@@ -108,9 +113,6 @@ fn read(path: &Path) -> String {
 }
 
 fn context(stage: &Stage) {
-    if Path::new("/sys/fs/selinux/enforce").exists() {
-        return;
-    }
     let label = json!("system_u:system_r:container_kvm_t:s0:c1,c2");
     let bundle = stage.bundle(&["echo", "ran"]).with(|config| config["process"]["selinuxLabel"] = label);
     let output = bundle.run();

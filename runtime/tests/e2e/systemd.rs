@@ -15,7 +15,7 @@ use crate::running::{Output, Running};
 use crate::stage::Stage;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![Case::new("systemd::a_scope_keeps_its_limits", scope).cost(6)]
+    vec![Case::new("systemd::a_scope_keeps_its_limits", scope).needs(available).cost(6)]
 }
 
 const PROGRAM: &str = "/lib/systemd/systemd";
@@ -33,15 +33,28 @@ enum Systemd {
     Ours(Child, String),
 }
 
+fn runs_here() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// That there is one, or that one may be started.
+fn available() -> Result<(), String> {
+    if runs_here() {
+        return Ok(());
+    }
+    if std::env::var_os("LAB").is_none() {
+        return Err("systemd does not run here".into());
+    }
+    let mut needed = BUS.iter().chain([&PROGRAM]);
+    needed
+        .find(|path| !Path::new(path).exists())
+        .map_or(Ok(()), |missing| Err(format!("{missing} is missing")))
+}
+
 impl Systemd {
-    /// `None` where there is none, and none may be started.
-    fn find() -> Option<Self> {
-        if Path::new("/run/systemd/system").is_dir() {
-            return Some(Self::OfHost);
-        }
-        let is_missing = |path: &&str| !Path::new(path).exists();
-        if std::env::var_os("LAB").is_none() || BUS.iter().chain([&PROGRAM]).any(is_missing) {
-            return None;
+    fn find() -> Self {
+        if runs_here() {
+            return Self::OfHost;
         }
         // Its services that would clear /tmp are left out.
         let units = "/run/systemd/system";
@@ -63,7 +76,7 @@ impl Systemd {
         let systemd = Self::Ours(child, init());
         let answers = || systemd.call("busctl", &["status"]).status == 0;
         assert!(until(answers), "systemd does not come up");
-        Some(systemd)
+        systemd
     }
 
     fn command(&self, program: impl AsRef<OsStr>) -> Command {
@@ -105,7 +118,7 @@ impl Drop for Systemd {
 }
 
 fn scope(stage: &Stage) {
-    let Some(systemd) = Systemd::find() else { return };
+    let systemd = Systemd::find();
     let bundle = stage.bundle(&["sleep", "1000"]);
     let (id, unit) = (bundle.id.clone(), format!("box-{}.scope", bundle.id));
     let bundle = bundle.with(|config| {
