@@ -43,11 +43,11 @@ pub(crate) fn clone_process(
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
+    let size = size_of_val(&args);
     // SAFETY: without CLONE_VM the child has its own copy of the address space and goes on from here, as
     // after fork; the process has one thread, so no lock is held by a thread that the child lacks.
-    let made =
-        check(unsafe { libc::syscall(libc::SYS_clone3, ptr::from_mut(&mut args), size_of_val(&args)) });
-    let pid = match made {
+    let made = unsafe { libc::syscall(libc::SYS_clone3, ptr::from_mut(&mut args), size) };
+    let pid = match check(made) {
         // The filter of a process does not let it: such filters cannot look into the arguments, and allow clone(2).
         Err(error) if cgroup.is_none() && is_denied(&error) => {
             let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
