@@ -102,34 +102,43 @@ impl Pause {
 
 impl Supervisor {
     pub(super) fn request_pause(&mut self, client: u32, ops: &mut EventOps) -> Result<(), MonitorError> {
-        if let Some(refusal) = self.refusal(Verb::Pause) {
-            return self.reply(client, &refusal, ops);
-        }
-        let pause = &mut self.tasks.pause;
-        pause.waiters.push(client);
-        if pause.phase == Phase::Freezing {
+        if !self.begin(client, Verb::Pause, Phase::Freezing, ops)? {
             return Ok(());
         }
-        pause.phase = Phase::Freezing;
-        pause.set_timer(pause.bounds.freeze)?;
         self.tasks.pause.question = self.ask_guest(Question::Freeze, ops)?;
         if self.tasks.pause.question.is_none() { self.frozen(ops) } else { Ok(()) }
     }
 
     pub(super) fn request_resume(&mut self, client: u32, ops: &mut EventOps) -> Result<(), MonitorError> {
-        if let Some(refusal) = self.refusal(Verb::Resume) {
-            return self.reply(client, &refusal, ops);
-        }
-        let pause = &mut self.tasks.pause;
-        pause.waiters.push(client);
-        if pause.phase == Phase::Thawing {
+        if !self.begin(client, Verb::Resume, Phase::Thawing, ops)? {
             return Ok(());
         }
-        pause.phase = Phase::Thawing;
-        pause.set_timer(pause.bounds.answer)?;
         self.send(&tasks::clock(), ops)?;
         self.tasks.pause.question = self.ask_guest(Question::Thaw, ops)?;
         if self.tasks.pause.question.is_none() { self.thawed(&not_thawed(), ops) } else { Ok(()) }
+    }
+
+    /// Begins a phase, whose end the client waits for. `false`: the guest is not to be asked, since the client is refused, or
+    /// another one has begun the phase.
+    fn begin(
+        &mut self,
+        client: u32,
+        verb: Verb,
+        phase: Phase,
+        ops: &mut EventOps,
+    ) -> Result<bool, MonitorError> {
+        if let Some(refusal) = self.refusal(verb) {
+            return self.reply(client, &refusal, ops).map(|()| false);
+        }
+        let pause = &mut self.tasks.pause;
+        pause.waiters.push(client);
+        if pause.phase == phase {
+            return Ok(false);
+        }
+        pause.phase = phase;
+        let bound = if phase == Phase::Freezing { pause.bounds.freeze } else { pause.bounds.answer };
+        pause.set_timer(bound)?;
+        Ok(true)
     }
 
     /// A signal is on its way: while processes are frozen the processors run until it has had its effect.
