@@ -5,7 +5,7 @@
 //! record.cgroup = cgroup.clone();                 // written down, so that whoever comes later can remove it
 //! cgroup.create(&limits)?;                        // made, and its limits set
 //! let own = cgroup.enter(pid)?;                   // in the monitor, before its first vCPU runs; its own as long as it lives
-//! cgroup.confine_devices(&rules)?; // in the monitor, when it has opened what it needs
+//! cgroup.confine_devices(&rules)?;                // in the monitor, when it has opened what it needs
 //! cgroup.update(&limits)?;                        // update
 //! cgroup.remove()?;                               // what plan saw was missing, and is empty
 //! ```

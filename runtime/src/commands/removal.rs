@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::cgroup::CgroupError;
 use crate::container::{Container, Entry, Lock, ProcessId, Status, StoreError};
 use crate::control::{Client, ClientError, Request};
-use crate::hooks::{HookError, HookKind, run_all};
+use crate::hooks::{HookError, HookKind};
 use crate::text;
 
 /// How long the end of a container may take.
@@ -99,8 +99,7 @@ pub(super) fn remove(container: Container) -> Result<bool, EndError> {
     }
     if let Ok(record) = &container.record {
         record.drupe.cgroup.remove()?;
-        let state = record.oci_state(Status::Stopped).to_string();
-        run_all(HookKind::Poststop, &record.drupe.hooks.poststop, record.bundle.as_ref(), state.as_bytes())?;
+        record.run_hooks(HookKind::Poststop)?;
     }
     container.entry.remove()?;
     Ok(true)

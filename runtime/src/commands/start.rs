@@ -6,7 +6,8 @@ use crate::cli::{GlobalArgs, StartArgs};
 use crate::container::status::Refusal;
 use crate::container::{Container, Verb};
 use crate::control::{Client, ClientError, Reply, Request};
-use crate::monitor::{self, MonitorError};
+use crate::hooks::HookKind;
+use crate::monitor::MonitorError;
 
 /// What the monitor says against it.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub(super) fn execute(container: &Container) -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     }
     let Ok(record) = &container.record else { return Ok(()) };
-    if let Err(error) = monitor::run_poststart_hooks(record) {
+    if let Err(error) = record.run_hooks(HookKind::Poststart) {
         removal::end(container)?;
         return Err(MonitorError::Hook(error).into());
     }

@@ -12,6 +12,7 @@ use super::process::{ProcessId, boot_id};
 use super::status::Status;
 use crate::bundle::{Bundle, SPEC_VERSION};
 use crate::cgroup::HostCgroup;
+use crate::hooks::{HookError, HookKind, run_all};
 use crate::plan::HostHooks;
 use crate::time;
 use crate::update::MachineSize;
@@ -158,6 +159,20 @@ impl Record {
             fields.insert("annotations".into(), serde_json::json!(self.annotations));
         }
         state
+    }
+
+    /// Runs the hooks of one moment on the host, which are told the state of then.
+    pub(crate) fn run_hooks(&self, kind: HookKind) -> Result<(), HookError> {
+        let hooks = &self.drupe.hooks;
+        let (hooks, status) = match kind {
+            HookKind::Prestart => (&hooks.prestart, Status::Creating),
+            HookKind::CreateRuntime => (&hooks.create_runtime, Status::Creating),
+            HookKind::CreateContainer => (&hooks.create_container, Status::Creating),
+            HookKind::Poststart => (&hooks.poststart, Status::Running),
+            HookKind::Poststop => (&hooks.poststop, Status::Stopped),
+        };
+        let state = self.oci_state(status).to_string();
+        run_all(kind, hooks, self.bundle.as_ref(), state.as_bytes())
     }
 }
 

@@ -46,7 +46,7 @@ use tasks::Tasks;
 use timer::Timer;
 
 pub(crate) use kernel_log::KernelLog;
-pub(crate) use progress::{Audience, Lifecycle, Progress, run_poststart_hooks};
+pub(crate) use progress::{Audience, Lifecycle, Progress};
 pub(crate) use report::{Report, Reporter, Reports, channel as report_channel};
 pub(crate) use signals::Signals;
 pub(crate) use stdio::{StreamFds, TerminalFds};

@@ -14,7 +14,7 @@ use crate::cgroup::Occupation;
 use crate::container::lock::Held;
 use crate::container::{Entry, Lock, Record, Status, StoreError};
 use crate::control::{Client, Request};
-use crate::hooks::{Hook, HookError, HookKind, run_all};
+use crate::hooks::{HookError, HookKind};
 use crate::plan::Labels;
 use crate::resources::{self, Resources};
 use crate::{labels, pid_file, text};
@@ -94,11 +94,6 @@ impl Progress {
         Ok(self.entry.write(&self.record)?)
     }
 
-    fn run_hooks(&self, kind: HookKind, hooks: &[Hook]) -> Result<(), HookError> {
-        let state = self.record.oci_state(Status::Creating).to_string();
-        run_all(kind, hooks, self.record.bundle.as_ref(), state.as_bytes())
-    }
-
     fn write(&self) {
         // A state that cannot be told is no reason to end the container.
         if let Err(error) = self.entry.write(&self.record) {
@@ -110,10 +105,10 @@ impl Progress {
 impl Lifecycle for Progress {
     fn machine_made(&mut self) -> Result<(), MonitorError> {
         // The runtime's own hooks are not the container's to count and to limit, and may leave processes behind.
-        self.run_hooks(HookKind::Prestart, &self.record.drupe.hooks.prestart)?;
-        self.run_hooks(HookKind::CreateRuntime, &self.record.drupe.hooks.create_runtime)?;
+        self.record.run_hooks(HookKind::Prestart)?;
+        self.record.run_hooks(HookKind::CreateRuntime)?;
         self.enter_cgroup()?;
-        self.run_hooks(HookKind::CreateContainer, &self.record.drupe.hooks.create_container)?;
+        self.record.run_hooks(HookKind::CreateContainer)?;
         // After the hooks, whose devices are not the monitor's, and before there are other threads.
         self.record.drupe.cgroup.confine_devices(&self.limits.devices, resources::FIELD)?;
         Ok(labels::apply(&self.labels)?)
@@ -147,8 +142,9 @@ impl Lifecycle for Progress {
         if matches!(self.audience, Audience::Others(..)) && !self.record.drupe.hooks.poststart.is_empty() {
             // Nobody else does, and the container goes on meanwhile.
             let (record, entry) = (self.record.clone(), self.entry.try_clone());
-            self.poststart =
-                Some(std::thread::spawn(move || run_poststart_hooks(&record).inspect_err(|_| end(entry))));
+            self.poststart = Some(std::thread::spawn(move || {
+                record.run_hooks(HookKind::Poststart).inspect_err(|_| end(entry))
+            }));
         }
     }
 
@@ -183,10 +179,4 @@ fn end(entry: Result<Entry, StoreError>) {
         // It may have ended by itself.
         log::debug!("after the failure of a hook: {error}");
     }
-}
-
-/// Runs the hooks that come when the program runs. Who calls it ends the container when one fails.
-pub(crate) fn run_poststart_hooks(record: &Record) -> Result<(), HookError> {
-    let state = record.oci_state(Status::Running).to_string();
-    run_all(HookKind::Poststart, &record.drupe.hooks.poststart, record.bundle.as_ref(), state.as_bytes())
 }
