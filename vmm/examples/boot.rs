@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         kernel,
         initramfs,
         shares: Vec::new(),
+        disks: Vec::new(),
         ports: Vec::new(),
         console: Some(Box::new(std::io::stderr())),
     };

@@ -38,6 +38,8 @@ pub struct MachineFiles {
     pub initramfs: Option<File>,
     /// Shares in the root of the virtio-fs device; with none there is no such device.
     pub shares: Vec<ShareFile>,
+    /// Disks, which the guest's kernel knows as vda, vdb ... in this order.
+    pub disks: Vec<DiskFile>,
     /// Host ports of the vsock device; with none there is no such device.
     pub ports: Vec<(u32, Box<dyn HostPort>)>,
     /// Where the guest kernel's log goes when [`MachineConfig::console`] is set.
@@ -51,6 +53,7 @@ impl std::fmt::Debug for MachineFiles {
             .field("kernel", &self.kernel)
             .field("initramfs", &self.initramfs)
             .field("shares", &self.shares)
+            .field("disks", &self.disks)
             .field("ports", &self.ports.iter().map(|(port, _)| port).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
@@ -67,6 +70,18 @@ pub struct ShareFile {
     /// Share only the file of this name in `root`: the entry in the device's root then is that file, and nothing
     /// else of `root` can be reached.
     pub only: Option<CString>,
+}
+
+/// A disk of the guest's.
+#[derive(Debug)]
+pub struct DiskFile {
+    /// Its content. Its size when the machine is built is that of the disk, and must not change.
+    pub file: File,
+    /// Its name: the guest sees the first 20 bytes of it.
+    pub name: String,
+    /// What the guest writes need not outlive the machine, so that there is nothing that it has to wait for: it is
+    /// not offered to flush the disk.
+    pub scratch: bool,
 }
 
 /// Number of vCPUs, 1 to [`VcpuCount::MAX`].

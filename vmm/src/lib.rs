@@ -1,7 +1,7 @@
 //! A small KVM virtual machine.
 //!
 //! It boots an uncompressed 64-bit Linux kernel with an initramfs, no firmware and no PCI, and gives it
-//! virtio-mmio devices: a filesystem made of shares and a vsock that ends in this process. It knows nothing
+//! virtio-mmio devices: a filesystem made of shares, disks, and a vsock that ends in this process. It knows nothing
 //! of OCI, JSON or the agent in the guest.
 //!
 //! ```no_run
@@ -12,6 +12,7 @@
 //!     kernel: std::fs::File::open("vmlinux")?,
 //!     initramfs: Some(std::fs::File::open("initramfs")?),
 //!     shares: Vec::new(),
+//!     disks: Vec::new(),
 //!     ports: Vec::new(),
 //!     console: Some(Box::new(std::io::stderr())),
 //! };
@@ -34,7 +35,7 @@ mod machine;
 mod vcpu;
 
 pub use arch::LoadError;
-pub use config::{MachineConfig, MachineFiles, MemorySize, ShareFile, VcpuCount};
+pub use config::{DiskFile, MachineConfig, MachineFiles, MemorySize, ShareFile, VcpuCount};
 pub use devices::virtio::vsock::{HostPort, HostPorts, HostStream};
 pub use kvm::KvmError;
 pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};

@@ -2,7 +2,7 @@
 //! [`Machine::run`] runs it until it stops with a [`StopReason`].
 //!
 //! Threads: the caller of [`Machine::run`] has the event loop (vsock, and what the caller adds), the shared
-//! filesystem has one, each vCPU has one.
+//! filesystem has one, each disk has one, each vCPU has one.
 
 use std::fmt;
 use std::io;
@@ -17,10 +17,11 @@ use crate::config::{MachineConfig, MachineFiles};
 use crate::devices::bus::{Bus, Overlap, SharedDevice};
 use crate::devices::power::{PowerRegister, ResetRegister};
 use crate::devices::serial::Serial;
+use crate::devices::virtio::block::{BlockError, BlockThread, BlockThreadHandle};
 use crate::devices::virtio::fs::{FsError, FsThread};
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::vsock::{HostPorts, VsockWorker};
-use crate::devices::virtio::{Interrupt, VirtioDevice, fs, vsock};
+use crate::devices::virtio::{Interrupt, VirtioDevice, block, fs, vsock};
 use crate::gate::Gate;
 use crate::kvm::{KvmError, Vcpu, Vm};
 use crate::vcpu::{Buses, VcpuThreads};
@@ -67,6 +68,9 @@ pub enum BuildError {
     /// The shared filesystem could not be set up.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// A disk could not be set up.
+    #[error(transparent)]
+    Disk(#[from] BlockError),
     /// An event file descriptor could not be made.
     #[error("making an eventfd")]
     EventFd(#[source] io::Error),
@@ -93,6 +97,7 @@ pub struct Machine {
     buses: Buses,
     vsock: Option<VsockWorker>,
     fs: Option<FsThread>,
+    disks: Vec<BlockThread>,
     ports: HostPorts,
     stop: Arc<Stop>,
     gate: Arc<Gate>,
@@ -157,6 +162,12 @@ impl Machine {
             devices.add(Box::new(device))?;
             fs = Some(thread);
         }
+        let mut disks = Vec::new();
+        for disk in files.disks {
+            let (device, thread) = block::block(disk)?;
+            devices.add(Box::new(device))?;
+            disks.push(thread);
+        }
         let mut vsock = None;
         let has_vsock = !files.ports.is_empty();
         let ports = HostPorts::new(files.ports).map_err(BuildError::EventFd)?;
@@ -176,7 +187,7 @@ impl Machine {
         let vcpus = vm.create_vcpus(config.vcpus, entry)?;
         let stop = Arc::new(Stop::new().map_err(BuildError::EventFd)?);
         let gate = Arc::new(Gate::default());
-        Ok(Self { vcpus, buses: Buses { mmio, port }, vsock, fs, ports, stop, gate, vm })
+        Ok(Self { vcpus, buses: Buses { mmio, port }, vsock, fs, disks, ports, stop, gate, vm })
     }
 
     /// A handle by which the machine can be stopped, paused, and given more ports.
@@ -203,6 +214,8 @@ impl Machine {
             events.add_subscriber(subscriber);
         }
         let fs = self.fs.map(FsThread::start).transpose().map_err(RunError::Thread)?;
+        let disks = self.disks.into_iter().map(BlockThread::start).collect::<Result<Vec<_>, _>>();
+        let disks = disks.map_err(RunError::Thread)?;
         let buses = Arc::new(self.buses);
         let vcpus =
             VcpuThreads::start(self.vcpus, &buses, &self.stop, &self.gate).map_err(RunError::Thread)?;
@@ -215,6 +228,7 @@ impl Machine {
         if let Some(fs) = fs {
             fs.join();
         }
+        disks.into_iter().for_each(BlockThreadHandle::join);
         drop(self.vm);
         result.map(|()| self.stop.reason())
     }

@@ -63,6 +63,7 @@ fn files(kernel: &[u8]) -> MachineFiles {
         kernel: file(kernel),
         initramfs: None,
         shares: Vec::new(),
+        disks: Vec::new(),
         ports: Vec::new(),
         console: None,
     }

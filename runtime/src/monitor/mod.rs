@@ -187,6 +187,7 @@ fn machine_files(
         kernel: files.kernel.file,
         initramfs: Some(files.initramfs),
         shares: files.shares,
+        disks: Vec::new(),
         ports,
         console,
     }

@@ -4,6 +4,7 @@
 //! queues *move* into the device ([`VirtioDevice::activate`]), which serves them on another thread, and the
 //! device lets go of them on reset. Nothing is shared between the two but an [`Interrupt`].
 
+pub mod block;
 pub mod fs;
 pub mod interrupt;
 pub mod mailbox;
