@@ -123,7 +123,7 @@ fn share(plan: &SharePlan) -> Result<ShareFile, FilesError> {
             source,
         })?;
     }
-    Ok(ShareFile { name: plan.name.clone(), root, only })
+    Ok(ShareFile { name: plan.name.clone(), root, only, cache: drupe_vmm::ShareCache::Shared })
 }
 
 /// The directory that holds an open file, the file's name in it, and whether the file is a mount point there:

@@ -70,6 +70,18 @@ pub struct ShareFile {
     /// Share only the file of this name in `root`: the entry in the device's root then is that file, and nothing
     /// else of `root` can be reached.
     pub only: Option<CString>,
+    /// Who changes it while the guest runs.
+    pub cache: ShareCache,
+}
+
+/// How long a guest may believe what it knows of a share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShareCache {
+    /// Others may change it: what they change is seen within a second.
+    #[default]
+    Shared,
+    /// Nobody but the guest changes it. When all shares are such, the guest opens files without asking.
+    Immutable,
 }
 
 /// A disk of the guest's.

@@ -29,14 +29,17 @@
 mod arch;
 mod config;
 pub mod devices;
+mod fuse;
 mod gate;
 mod kvm;
 mod machine;
 mod vcpu;
 
 pub use arch::LoadError;
-pub use config::{DiskFile, MachineConfig, MachineFiles, MemorySize, ShareFile, VcpuCount};
+pub use config::{DiskFile, MachineConfig, MachineFiles, MemorySize, ShareCache, ShareFile, VcpuCount};
+pub use devices::virtio::fs::FsHandle;
 pub use devices::virtio::vsock::{HostPort, HostPorts, HostStream};
+pub use fuse::{FsCounts, FsStats};
 pub use kvm::KvmError;
 pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};
 

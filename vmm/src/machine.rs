@@ -17,8 +17,12 @@ use crate::config::{MachineConfig, MachineFiles};
 use crate::devices::bus::{Bus, Overlap, SharedDevice};
 use crate::devices::power::{PowerRegister, ResetRegister};
 use crate::devices::serial::Serial;
+<<<<<<< HEAD
 use crate::devices::virtio::block::{BlockError, BlockThread, BlockThreadHandle};
 use crate::devices::virtio::fs::{FsError, FsThread};
+=======
+use crate::devices::virtio::fs::{FsError, FsHandle, FsThread};
+>>>>>>> 460d2f4 (vmm: a file server of its own behind virtio-fs)
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::vsock::{HostPorts, VsockWorker};
 use crate::devices::virtio::{Interrupt, VirtioDevice, block, fs, vsock};
@@ -85,6 +89,9 @@ pub enum RunError {
     /// A thread could not be started.
     #[error("starting a thread of the machine")]
     Thread(#[source] io::Error),
+    /// The shared filesystem cannot be served.
+    #[error(transparent)]
+    Fs(#[from] FsError),
     /// The event loop failed.
     #[error("waiting for events")]
     Events(#[source] event_manager::Error),
@@ -96,8 +103,12 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     buses: Buses,
     vsock: Option<VsockWorker>,
+<<<<<<< HEAD
     fs: Option<FsThread>,
     disks: Vec<BlockThread>,
+=======
+    fs: Option<(FsThread, FsHandle)>,
+>>>>>>> 460d2f4 (vmm: a file server of its own behind virtio-fs)
     ports: HostPorts,
     stop: Arc<Stop>,
     gate: Arc<Gate>,
@@ -111,6 +122,7 @@ pub struct MachineHandle {
     stop: Arc<Stop>,
     gate: Arc<Gate>,
     ports: HostPorts,
+    fs: Option<FsHandle>,
 }
 
 impl MachineHandle {
@@ -142,6 +154,12 @@ impl MachineHandle {
     pub fn ports(&self) -> &HostPorts {
         &self.ports
     }
+
+    /// The shares of the virtio-fs device, if the machine was built with one.
+    #[must_use]
+    pub fn shares(&self) -> Option<&FsHandle> {
+        self.fs.as_ref()
+    }
 }
 
 impl Machine {
@@ -158,9 +176,9 @@ impl Machine {
             VirtioDevices { vm: &vm, memory: &memory, bus: Bus::default(), cmdline: Vec::new() };
         let mut fs = None;
         if !files.shares.is_empty() {
-            let (device, thread) = fs::fs(files.shares)?;
+            let (device, thread, handle) = fs::fs(files.shares, config.memory)?;
             devices.add(Box::new(device))?;
-            fs = Some(thread);
+            fs = Some((thread, handle));
         }
         let mut disks = Vec::new();
         for disk in files.disks {
@@ -197,6 +215,7 @@ impl Machine {
             stop: Arc::clone(&self.stop),
             gate: Arc::clone(&self.gate),
             ports: self.ports.clone(),
+            fs: self.fs.as_ref().map(|(_, handle)| handle.clone()),
         }
     }
 
@@ -213,9 +232,13 @@ impl Machine {
         for subscriber in subscribers {
             events.add_subscriber(subscriber);
         }
+<<<<<<< HEAD
         let fs = self.fs.map(FsThread::start).transpose().map_err(RunError::Thread)?;
         let disks = self.disks.into_iter().map(BlockThread::start).collect::<Result<Vec<_>, _>>();
         let disks = disks.map_err(RunError::Thread)?;
+=======
+        let fs = self.fs.map(|(thread, _)| thread.start()).transpose()?;
+>>>>>>> 460d2f4 (vmm: a file server of its own behind virtio-fs)
         let buses = Arc::new(self.buses);
         let vcpus =
             VcpuThreads::start(self.vcpus, &buses, &self.stop, &self.gate).map_err(RunError::Thread)?;

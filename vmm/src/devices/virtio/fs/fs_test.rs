@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::*;
+use crate::config::ShareCache;
 use crate::devices::virtio::testing::{self, GuestQueue};
 use crate::devices::virtio::{ActiveQueue, Interrupt};
 
@@ -24,6 +25,7 @@ const ROOT: u64 = 1;
 struct Guest {
     device: Fs,
     thread: Option<FsThreadHandle>,
+    handle: FsHandle,
     memory: GuestMemoryMmap,
     queue: GuestQueue,
     kick: EventFd,
@@ -44,12 +46,12 @@ impl Reply {
 
 fn share(name: &str, path: &Path) -> ShareFile {
     let root = File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();
-    ShareFile { name: name.to_owned(), root: OwnedFd::from(root), only: None }
+    ShareFile { name: name.to_owned(), root: OwnedFd::from(root), only: None, cache: ShareCache::Shared }
 }
 
 impl Guest {
     fn new(shares: Vec<ShareFile>) -> Self {
-        let (mut device, thread) = fs(shares).unwrap();
+        let (mut device, thread, handle) = fs(shares, MemorySize::DEFAULT).unwrap();
         let thread = Some(thread.start().unwrap());
         let memory = testing::memory(2);
         let queue = GuestQueue::new(&memory, 1);
@@ -61,7 +63,7 @@ impl Guest {
             features: 0,
             interrupt: Interrupt::new(line.try_clone().unwrap()),
         });
-        let mut guest = Self { device, thread, memory, queue, kick, line, unique: 0 };
+        let mut guest = Self { device, thread, handle, memory, queue, kick, line, unique: 0 };
         let init = [7_u32, 41, 0x2_0000, !0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let bytes: Vec<u8> = init.iter().flat_map(|word| word.to_le_bytes()).collect();
         assert_eq!(guest.request(INIT, 0, &bytes).error, 0);
@@ -134,7 +136,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let (device, _) = fs(Vec::new()).unwrap();
+        let (device, ..) = fs(Vec::new(), MemorySize::DEFAULT).unwrap();
         self.device = device;
         self.thread.take().unwrap().join();
     }

@@ -1,22 +1,24 @@
 //! virtio-fs (virtio 1.2, 5.11): one device whose root is a read-only directory that holds the shares.
 //!
 //! The guest reaches what lies below a share's file descriptor and nothing else; what the mount behind it forbids
-//! is forbidden here, whatever the guest's kernel believes. FUSE requests are decoded and answered by
-//! fuse-backend-rs; they are served one after another, on a thread of their own, because handing each to a pool
-//! costs more time than most of them take.
+//! is forbidden here, whatever the guest's kernel believes. Requests are answered by [`crate::fuse`], one after
+//! another, on a thread of their own, because handing each to a pool costs more time than most of them take.
 
-mod shares;
-mod single_file;
+mod handle;
 mod worker;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use event_manager::{EventManager, SubscriberOps};
+use event_manager::{EventManager, SubscriberId, SubscriberOps};
 
-use super::{Activation, Mailbox, VirtioDevice, mailbox};
-use crate::config::ShareFile;
+use super::{Activation, Mailbox, MailboxReceiver, VirtioDevice, mailbox};
+use crate::config::{MemorySize, ShareFile};
+use crate::fuse::{FsStats, FuseServer, Limits};
+use handle::Changes;
+pub use handle::FsHandle;
 use worker::FsWorker;
 
 /// Device ID of a file system device.
@@ -46,6 +48,9 @@ pub enum FsError {
     /// Event file descriptors or the event loop could not be made.
     #[error("setting up the shared filesystem's event loop")]
     Events(#[source] io::Error),
+    /// The thread could not be started, or not made one that serves files.
+    #[error("starting the thread of the shared filesystem")]
+    Thread(#[source] io::Error),
 }
 
 /// The virtio-fs device.
@@ -57,9 +62,11 @@ pub struct Fs {
 
 /// What serves the device, before its thread runs.
 pub struct FsThread {
-    worker: FsWorker,
-    /// The shares' own descriptors: those of the server are opened through them.
-    _roots: Vec<OwnedFd>,
+    shares: Vec<ShareFile>,
+    limits: Limits,
+    mailbox: MailboxReceiver,
+    changes: Changes,
+    stats: Arc<FsStats>,
 }
 
 /// The running thread.
@@ -68,16 +75,15 @@ pub struct FsThreadHandle(JoinHandle<()>);
 
 impl std::fmt::Debug for FsThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FsThread").finish_non_exhaustive()
+        f.debug_struct("FsThread").field("shares", &self.shares).finish_non_exhaustive()
     }
 }
 
-/// Makes a device with `shares` in its root, and what serves it.
+/// Makes a device with `shares` in its root, for a guest with so much `memory`; what serves it; and a handle to it.
 ///
 /// # Errors
 /// [`FsError`]
-pub fn fs(shares: Vec<ShareFile>) -> Result<(Fs, FsThread), FsError> {
-    let server = shares::server(&shares)?;
+pub fn fs(shares: Vec<ShareFile>, memory: MemorySize) -> Result<(Fs, FsThread, FsHandle), FsError> {
     let (mailbox, receiver) = mailbox().map_err(FsError::Events)?;
     let mut config = [0; CONFIG_BYTES];
     let request_queues = 1_u32.to_le_bytes();
@@ -85,33 +91,56 @@ pub fn fs(shares: Vec<ShareFile>) -> Result<(Fs, FsThread), FsError> {
     for (to, from) in config.iter_mut().zip(tag.chain(&request_queues)) {
         *to = *from;
     }
-    let roots = shares.into_iter().map(|share| share.root).collect();
-    Ok((Fs { mailbox, config }, FsThread { worker: FsWorker::new(server, receiver), _roots: roots }))
+    let stats = Arc::new(FsStats::default());
+    let (handle, changes) = handle::handle(Arc::clone(&stats)).map_err(FsError::Events)?;
+    let descriptors =
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limits = Limits::new(memory.bytes(), descriptors);
+    Ok((Fs { mailbox, config }, FsThread { shares, limits, mailbox: receiver, changes, stats }, handle))
 }
 
 impl FsThread {
     /// Starts the thread. It ends when the device is dropped.
     ///
     /// # Errors
-    /// When no thread can be started.
-    pub fn start(self) -> io::Result<FsThreadHandle> {
-        let thread = Builder::new().name("fs".to_owned()).spawn(move || self.serve())?;
+    /// [`FsError`], when the thread cannot be started or cannot serve.
+    pub fn start(self) -> Result<FsThreadHandle, FsError> {
+        let (ready, is_ready) = sync_channel(1);
+        let builder = Builder::new().name("fs".to_owned());
+        let thread = builder.spawn(move || self.serve(&ready)).map_err(FsError::Thread)?;
+        let ended = || FsError::Thread(io::ErrorKind::BrokenPipe.into());
+        is_ready.recv().map_err(|_| ended())??;
         Ok(FsThreadHandle(thread))
     }
 
-    fn serve(self) {
-        let mut events = match EventManager::<FsWorker>::new() {
-            Ok(events) => events,
-            Err(error) => return log::error!("shared filesystem: {error}"),
-        };
-        let id = events.add_subscriber(self.worker);
-        while events.subscriber_mut(id).is_ok_and(|worker| !worker.has_ended()) {
-            match events.run() {
-                Ok(_) => {}
-                Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
-                Err(error) => return log::error!("shared filesystem: {error}"),
+    fn serve(self, ready: &SyncSender<Result<(), FsError>>) {
+        match self.worker() {
+            Ok((mut events, id)) => {
+                let _ = ready.send(Ok(()));
+                while events.subscriber_mut(id).is_ok_and(|worker| !worker.has_ended()) {
+                    match events.run() {
+                        Ok(_) => {}
+                        Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
+                        Err(error) => return log::error!("shared filesystem: {error}"),
+                    }
+                }
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
             }
         }
+    }
+
+    fn worker(self) -> Result<(EventManager<FsWorker>, SubscriberId), FsError> {
+        let mut server = FuseServer::new(self.limits, self.stats).map_err(FsError::Thread)?;
+        for share in self.shares {
+            let name = share.name.clone();
+            server.add_share(share).map_err(|source| FsError::Share { name, source })?;
+        }
+        let events = EventManager::<FsWorker>::new();
+        let mut events = events.map_err(|error| FsError::Events(io::Error::other(error)))?;
+        let id = events.add_subscriber(FsWorker::new(server, self.mailbox, self.changes));
+        Ok((events, id))
     }
 }
 

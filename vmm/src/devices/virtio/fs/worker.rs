@@ -1,21 +1,25 @@
 //! The thread behind the device: takes requests from the queues, has them answered, gives the buffers back.
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode, OutHeader};
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestMemory, GuestMemoryMmap};
 
-use super::shares::FuseServer;
+use super::handle::{Change, Changes};
 use crate::devices::virtio::{Activation, ActiveQueue, Interrupt, MailboxReceiver, Work};
+use crate::fuse::{Buffers, FuseServer};
 
-/// Token of the mailbox among the events; queues have their index.
+/// Tokens of the mailbox and of changes among the events; queues have their index.
 const MAILBOX: u32 = u32::MAX;
+const CHANGES: u32 = u32::MAX - 1;
+
+/// Descriptors of one chain that are looked at: those of the largest request queue. An indirect table could have 65,535.
+const MAX_DESCRIPTORS: usize = 1024;
 
 /// Serves the device's queues while it is active.
 pub(super) struct FsWorker {
     server: FuseServer,
     mailbox: MailboxReceiver,
+    changes: Changes,
     active: Option<Active>,
     ended: bool,
 }
@@ -27,8 +31,8 @@ struct Active {
 }
 
 impl FsWorker {
-    pub(super) fn new(server: FuseServer, mailbox: MailboxReceiver) -> Self {
-        Self { server, mailbox, active: None, ended: false }
+    pub(super) fn new(server: FuseServer, mailbox: MailboxReceiver, changes: Changes) -> Self {
+        Self { server, mailbox, changes, active: None, ended: false }
     }
 
     /// Whether the device is gone.
@@ -52,6 +56,17 @@ impl FsWorker {
         for queue in self.active.take().into_iter().flat_map(|active| active.queues).flatten() {
             let _ = ops.remove(Events::empty(&queue.kick));
         }
+        self.server.reset();
+    }
+
+    fn change_shares(&mut self) {
+        while let Some(change) = self.changes.receive() {
+            let (result, done) = match change {
+                Change::Add(share, done) => (self.server.add_share(share), done),
+                Change::Remove(name, done) => (self.server.remove_share(&name), done),
+            };
+            let _ = done.send(result);
+        }
     }
 
     fn serve(&mut self, index: u32, ops: &mut EventOps) {
@@ -59,7 +74,7 @@ impl FsWorker {
         let queue = usize::try_from(index).ok().and_then(|index| active.queues.get_mut(index));
         let Some(Some(queue)) = queue else { return };
         let _ = queue.kick.read();
-        if let Err(error) = serve_queue(&self.server, queue, &active.memory, &active.interrupt) {
+        if let Err(error) = serve_queue(&mut self.server, queue, &active.memory, &active.interrupt) {
             log::warn!("shared filesystem: queue {index} is broken: {error}");
             active.interrupt.needs_reset();
             self.stop(ops);
@@ -69,7 +84,7 @@ impl FsWorker {
 
 /// Serves requests until the driver has no more.
 fn serve_queue(
-    server: &FuseServer,
+    server: &mut FuseServer,
     active: &mut ActiveQueue,
     memory: &GuestMemoryMmap,
     interrupt: &Interrupt,
@@ -93,43 +108,52 @@ fn serve_queue(
 }
 
 /// Answers one request; gives the number of bytes written to its buffers.
-fn answer(server: &FuseServer, chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> u32 {
-    let reader = Reader::from_descriptor_chain(memory, chain.clone());
-    let writer = VirtioFsWriter::new(memory, chain.clone());
-    let (Ok(reader), Ok(writer)) = (reader, writer) else { return 0 };
-    match server.handle_message(reader, writer.into(), None, None) {
-        Ok(written) => u32::try_from(written).unwrap_or(u32::MAX),
-        Err(error) => {
-            log::debug!("shared filesystem: bad request: {error:?}");
-            refuse(chain, memory).unwrap_or(0)
-        }
-    }
+fn answer(
+    server: &mut FuseServer,
+    chain: DescriptorChain<&GuestMemoryMmap>,
+    memory: &GuestMemoryMmap,
+) -> u32 {
+    let Some((request, reply)) = buffers(chain, memory) else { return 0 };
+    u32::try_from(server.answer(&request, &reply)).unwrap_or(u32::MAX)
 }
 
-/// Answers a request that could not be decoded with EINVAL. What has no header, and those that never have a reply,
-/// get no answer.
-fn refuse(chain: DescriptorChain<&GuestMemoryMmap>, memory: &GuestMemoryMmap) -> Option<u32> {
-    let request: InHeader = Reader::from_descriptor_chain(memory, chain.clone()).ok()?.read_obj().ok()?;
-    if [Opcode::Forget, Opcode::BatchForget].iter().any(|opcode| request.opcode == *opcode as u32) {
-        return None;
+/// What the driver has filled in, and where the answer goes. `None` for a chain that leaves the guest's memory, is too
+/// long, or has something to read behind something to write (virtio 1.2, 2.7.4.2).
+fn buffers<'m>(
+    chain: DescriptorChain<&GuestMemoryMmap>,
+    memory: &'m GuestMemoryMmap,
+) -> Option<(Buffers<'m>, Buffers<'m>)> {
+    let (mut request, mut reply) = (Buffers::default(), Buffers::default());
+    for (index, descriptor) in chain.enumerate() {
+        let is_reply = descriptor.is_write_only();
+        if index >= MAX_DESCRIPTORS || (!is_reply && reply.len() > 0) {
+            return None;
+        }
+        let buffers = if is_reply { &mut reply } else { &mut request };
+        let length = usize::try_from(descriptor.len()).ok()?;
+        for slice in memory.get_slices(descriptor.addr(), length) {
+            buffers.push(slice.ok()?);
+        }
     }
-    let length = u32::try_from(size_of::<OutHeader>()).ok()?;
-    let reply = OutHeader { len: length, error: -libc::EINVAL, unique: request.unique };
-    VirtioFsWriter::new(memory, chain).ok()?.write_obj(reply).ok()?;
-    Some(length)
+    Some((request, reply))
 }
 
 impl MutEventSubscriber for FsWorker {
     fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::with_data(&self.mailbox, MAILBOX, EventSet::IN)) {
+        let added = ops
+            .add(Events::with_data(&self.mailbox, MAILBOX, EventSet::IN))
+            .and_then(|()| ops.add(Events::with_data(&self.changes, CHANGES, EventSet::IN)));
+        if let Err(error) = added {
             log::error!("shared filesystem: cannot watch the device: {error}");
             self.ended = true;
         }
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        if events.data() != MAILBOX {
-            return self.serve(events.data(), ops);
+        match events.data() {
+            MAILBOX => {}
+            CHANGES => return self.change_shares(),
+            queue => return self.serve(queue, ops),
         }
         while let Some(work) = self.mailbox.receive() {
             match work {
