@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::control::FilesystemCounts;
 use crate::resources::list;
 
 /// Files and their contents, as the agent sends them.
@@ -26,6 +27,9 @@ pub(crate) struct Stats {
     intel_rdt: Empty,
     /// The guest's interfaces are those that the host sees, and not told here.
     network_interfaces: Option<Empty>,
+    /// What runc has no word for: the shared filesystem, as the host counts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filesystem: Option<FilesystemCounts>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -182,7 +186,13 @@ impl Stats {
             hugetlb: hugetlb(files),
             intel_rdt: Empty {},
             network_interfaces: None,
+            filesystem: None,
         }
+    }
+
+    /// With what the shared filesystem has done.
+    pub(crate) fn with_filesystem(self, counts: FilesystemCounts) -> Self {
+        Self { filesystem: Some(counts), ..self }
     }
 }
 

@@ -13,7 +13,7 @@ use super::query::{self, QueryError};
 use super::{Failure, find};
 use crate::cli::{EventsArgs, GlobalArgs};
 use crate::container::{Container, Verb};
-use crate::control::{Client, Request};
+use crate::control::{Client, FilesystemCounts, Request};
 use crate::stats::{self, Stats};
 
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +40,19 @@ pub(crate) fn events(global: &GlobalArgs, args: &EventsArgs) -> Result<u8, Failu
     let container = find::existing(global, &args.id, Verb::Events)?;
     let mut client = query::connect(&container)?;
     if args.stats {
-        print(&stats_event(&args.id, &statistics(&container, &mut client)?))?;
+        let files = statistics(&container, &mut client)?;
+        let filesystem = query::filesystem(&container, &mut client)?;
+        print(&stats_event(&args.id, &files, filesystem))?;
         return Ok(0);
     }
     let interval =
         Timespec::try_from(args.interval).map_err(|error| EventsError::Interval(io::Error::other(error)))?;
     let mut kills = None;
     while is_there(&client, &interval)? {
-        let files = match statistics(&container, &mut client) {
-            Ok(files) => files,
+        let asked = statistics(&container, &mut client)
+            .and_then(|files| Ok((files, query::filesystem(&container, &mut client)?)));
+        let (files, filesystem) = match asked {
+            Ok(answers) => answers,
             Err(QueryError::Over(_)) => break,
             // The guest has much else to answer, say.
             Err(QueryError::Denied(reason)) => {
@@ -62,7 +66,7 @@ pub(crate) fn events(global: &GlobalArgs, args: &EventsArgs) -> Result<u8, Failu
             print(&Event { kind: "oom", id: &args.id, data: None })?;
         }
         kills = Some(count);
-        print(&stats_event(&args.id, &files))?;
+        print(&stats_event(&args.id, &files, filesystem))?;
     }
     Ok(0)
 }
@@ -85,8 +89,8 @@ fn statistics(container: &Container, client: &mut Client) -> Result<BTreeMap<Str
     }
 }
 
-fn stats_event<'a>(id: &'a str, files: &BTreeMap<String, String>) -> Event<'a> {
-    Event { kind: "stats", id, data: Some(Stats::new(files)) }
+fn stats_event<'a>(id: &'a str, files: &BTreeMap<String, String>, filesystem: FilesystemCounts) -> Event<'a> {
+    Event { kind: "stats", id, data: Some(Stats::new(files).with_filesystem(filesystem)) }
 }
 
 fn print(event: &Event<'_>) -> Result<(), EventsError> {

@@ -7,7 +7,7 @@ use drupe_protocol::Answer;
 use super::Failure;
 use crate::container::Container;
 use crate::container::status::Refusal;
-use crate::control::{Client, ClientError, Reply, Request};
+use crate::control::{Client, ClientError, FilesystemCounts, Reply, Request};
 use crate::text::printable;
 
 /// How long a guest may take to answer: it may be emulated, and busy.
@@ -52,6 +52,14 @@ pub(super) fn answer(
             Err(QueryError::Denied(printable(&format!("{}: {}", failure.field, failure.message))))
         }
         Reply::Answer(answer) => Ok(answer),
+        _ => Err(QueryError::Confused),
+    }
+}
+
+/// Asks what the shared filesystem has done.
+pub(super) fn filesystem(container: &Container, client: &mut Client) -> Result<FilesystemCounts, QueryError> {
+    match reply(container, client, &Request::Filesystem)? {
+        Reply::Filesystem(counts) => Ok(counts),
         _ => Err(QueryError::Confused),
     }
 }

@@ -9,7 +9,10 @@ mod listener;
 mod passing;
 mod session;
 
+use std::collections::BTreeMap;
+
 use drupe_protocol::{Answer, CgroupSetting, ExitStatus, Process, WindowSize};
+use drupe_vmm::FsCounts;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use client::{Client, ClientError};
@@ -53,6 +56,8 @@ pub(crate) enum Request {
     Resume,
     /// Tell what the container uses.
     Statistics,
+    /// Tell what the shared filesystem has done for it. The guest is not asked.
+    Filesystem,
     /// Change limits.
     Update {
         /// The files of the guest's cgroup that change.
@@ -85,6 +90,46 @@ pub(crate) enum Reply {
     },
     /// What the agent answered.
     Answer(Answer),
+    /// What the shared filesystem has done.
+    Filesystem(FilesystemCounts),
+}
+
+/// What the shared filesystem has done so far, and holds for the guest now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilesystemCounts {
+    /// Requests by their opcodes, as linux/fuse.h calls them.
+    pub(crate) requests: BTreeMap<String, u64>,
+    /// Requests with an opcode that is not served.
+    pub(crate) unknown: u64,
+    /// Requests that were answered with an error.
+    pub(crate) errors: u64,
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+    /// Files that the guest knows of.
+    pub(crate) nodes: u64,
+    /// Descriptors of files that may be closed at any time.
+    pub(crate) cached_fds: u64,
+    /// Descriptors of files without a name, and of the shares.
+    pub(crate) pinned_fds: u64,
+    /// Files and directories that the guest has open.
+    pub(crate) open_files: u64,
+}
+
+impl From<FsCounts> for FilesystemCounts {
+    fn from(counts: FsCounts) -> Self {
+        Self {
+            requests: counts.requests.into_iter().map(|(opcode, count)| (opcode.to_owned(), count)).collect(),
+            unknown: counts.unknown,
+            errors: counts.errors,
+            read_bytes: counts.read_bytes,
+            written_bytes: counts.written_bytes,
+            nodes: counts.nodes,
+            cached_fds: counts.cached_fds,
+            pinned_fds: counts.pinned_fds,
+            open_files: counts.open_files,
+        }
+    }
 }
 
 impl Reply {

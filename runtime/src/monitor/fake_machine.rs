@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use drupe_vmm::{HostPort, HostStream};
+use drupe_vmm::{FsCounts, HostPort, HostStream};
 
 use super::stdio;
 use super::tasks::Controls;
@@ -47,5 +47,9 @@ impl Controls for FakeMachine {
 
     fn forget(&self, port: u32) {
         self.ports.borrow_mut().remove(&port);
+    }
+
+    fn filesystem(&self) -> FsCounts {
+        FsCounts { requests: vec![("LOOKUP", 1)], ..FsCounts::default() }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use drupe_protocol::{
     Answer, CONTROL_PORT, ExitStatus, GuestMessage, HostMessage, Process, Question, WindowSize,
 };
-use drupe_vmm::MachineHandle;
+use drupe_vmm::{FsCounts, FsHandle, MachineHandle};
 use event_manager::EventOps;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -41,6 +41,8 @@ pub(crate) trait Controls {
     fn listen(&self, port: stdio::Port);
     /// It cannot any more, and what is connected ends.
     fn forget(&self, port: u32);
+    /// What its shared filesystem has done.
+    fn filesystem(&self) -> FsCounts;
 }
 
 impl Controls for MachineHandle {
@@ -58,6 +60,10 @@ impl Controls for MachineHandle {
 
     fn forget(&self, port: u32) {
         self.ports().remove(port);
+    }
+
+    fn filesystem(&self) -> FsCounts {
+        self.shares().map(FsHandle::counts).unwrap_or_default()
     }
 }
 
@@ -227,6 +233,10 @@ impl Supervisor {
             }
             Request::Processes => self.ask(client, Verb::Ps, Question::Processes, ops),
             Request::Statistics => self.ask(client, Verb::Events, Question::Statistics, ops),
+            Request::Filesystem => {
+                let counts = self.tasks.machine.filesystem().into();
+                self.reply(client, &Reply::Filesystem(counts), ops)
+            }
             Request::Update { settings } => self.ask(client, Verb::Update, Question::Update(settings), ops),
             Request::Pause => self.request_pause(client, ops),
             Request::Resume => self.request_resume(client, ops),

@@ -23,6 +23,8 @@ const WRITE_CACHE: u32 = 1;
 const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 /// `FUSE_FSYNC_FDATASYNC`
 const FDATASYNC: u32 = 1;
+/// The longest read: what the guest's kernel asks for at most.
+const MAX_READ: usize = 1 << 20;
 /// The longest copy that one request makes: the guest asks again for the rest.
 const MAX_COPY: u64 = 64 << 20;
 /// Changes within so much time can have one timestamp: more than a tick of any host.
@@ -98,15 +100,23 @@ impl FuseServer {
         let mut body = request.body;
         let (handle, offset, size) = (body.u64()?, body.u64()?, body.u32()?);
         let file = self.file(request.header.node, handle, OFlags::RDONLY)?;
-        let room = request.room.range(0, usize::try_from(size).unwrap_or(usize::MAX));
+        let room = request.room.range(0, usize::try_from(size).unwrap_or(usize::MAX).min(MAX_READ));
         let mut done = 0;
-        // A read that is short tells the guest that the file ends there.
+        // What the host has in memory is read at once. A read that is short tells the guest that the file ends there.
+        let mut flags = libc::RWF_NOWAIT;
         while done < room.len() {
             let part = room.range(done, usize::MAX);
-            match sys::read_at(file.as_fd(), &part, offset.saturating_add(done as u64), 0) {
+            match sys::read_at(file.as_fd(), &part, offset.saturating_add(done as u64), flags) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
+                // Not every filesystem can tell whether it would have to wait.
+                Err(Errno::OPNOTSUPP | Errno::INVAL) if flags != 0 => flags = 0,
+                Err(Errno::AGAIN) if flags != 0 => {
+                    let (start, length) = (offset.saturating_add(done as u64), room.len() - done);
+                    self.stats.read(room.len());
+                    return Ok(Reply::Later(done, Box::new(move || read_later(&file, start, length))));
+                }
                 Err(_) if done > 0 => break,
                 Err(errno) => return Err(errno),
             }
@@ -148,12 +158,8 @@ impl FuseServer {
             0 => Arc::new(self.reopened(header.node)?),
             _ => Arc::clone(&self.handles.get(header.node, handle)?.file),
         };
-        if flags & FDATASYNC != 0 {
-            rustix::fs::fdatasync(file)?
-        } else {
-            rustix::fs::fsync(file)?
-        }
-        Ok(Reply::done())
+        let data_only = flags & FDATASYNC != 0;
+        Ok(later(move || if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }))
     }
 
     /// The filesystem that a share, or a mount in it, is on.
@@ -162,13 +168,9 @@ impl FuseServer {
             ROOT => self.shares.iter().map(|(_, share)| share.root).collect(),
             node => vec![node],
         };
-        for node in nodes {
-            // What cannot be opened for it has nothing that the guest has written.
-            if let Ok(file) = self.reopened(node) {
-                rustix::fs::syncfs(file)?;
-            }
-        }
-        Ok(Reply::done())
+        // What cannot be opened for it has nothing that the guest has written.
+        let files: Vec<_> = nodes.into_iter().filter_map(|node| self.reopened(node).ok()).collect();
+        Ok(later(move || files.into_iter().try_for_each(rustix::fs::syncfs)))
     }
 
     pub(super) fn fallocate(&mut self, header: &Header, mut body: Fields<'_>) -> Result<Reply, Errno> {
@@ -178,8 +180,11 @@ impl FuseServer {
             return Err(Errno::OPNOTSUPP);
         }
         let file = self.file(header.node, handle, OFlags::RDWR)?;
-        self.changing(header, &file, || rustix::fs::fallocate(&file, mode, offset, length))?;
-        Ok(Reply::done())
+        if header.uid != 0 && has_special_bits(&file)? {
+            self.caller.without_fsetid(|| rustix::fs::fallocate(&file, mode, offset, length))?;
+            return Ok(Reply::done());
+        }
+        Ok(later(move || rustix::fs::fallocate(&file, mode, offset, length)))
     }
 
     pub(super) fn lseek(&mut self, header: &Header, mut body: Fields<'_>) -> Result<Reply, Errno> {
@@ -205,22 +210,18 @@ impl FuseServer {
         let from = self.file(header.node, handle, OFlags::RDONLY)?;
         let to = self.file(node_out, handle_out, OFlags::RDWR)?;
         let length = usize::try_from(length.min(MAX_COPY)).unwrap_or(usize::MAX);
-        let copied = self.changing(header, &to, || {
-            rustix::fs::copy_file_range(&from, Some(&mut offset), &to, Some(&mut offset_out), length)
-        })?;
-        let mut reply = Body::default();
-        reply.u32(u32::try_from(copied).unwrap_or(u32::MAX)).u32(0);
-        Ok(Reply::Body(reply))
-    }
-
-    /// Changes a file as whoever asks for it may: others than root do not keep its set-user-ID and set-group-ID bits.
-    fn changing<T>(
-        &self,
-        header: &Header,
-        file: &OwnedFd,
-        change: impl FnOnce() -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        if header.uid != 0 && has_special_bits(file)? { self.caller.without_fsetid(change) } else { change() }
+        let loses_bits = header.uid != 0 && has_special_bits(&to)?;
+        let copy = move || {
+            let copied =
+                rustix::fs::copy_file_range(&from, Some(&mut offset), &to, Some(&mut offset_out), length)?;
+            let mut reply = Body::default();
+            reply.u32(u32::try_from(copied).unwrap_or(u32::MAX)).u32(0);
+            Ok(reply.0)
+        };
+        if loses_bits {
+            return self.caller.without_fsetid(copy).map(|reply| Reply::Body(Body(reply)));
+        }
+        Ok(Reply::Later(0, Box::new(copy)))
     }
 
     /// The file behind a handle, or, where the guest does without opening files, the node's file.
@@ -244,6 +245,28 @@ impl FuseServer {
         }
         host::reopen(self.nodes.descriptor(node)?, OFlags::RDONLY)
     }
+}
+
+/// A reply without a body, to what may take long.
+fn later(job: impl FnOnce() -> Result<(), Errno> + Send + 'static) -> Reply {
+    Reply::Later(0, Box::new(|| job().map(|()| Vec::new())))
+}
+
+/// Reads what is not in the host's memory yet.
+fn read_later(file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; length];
+    let mut done = 0;
+    while let Some(part) = bytes.get_mut(done..).filter(|part| !part.is_empty()) {
+        match rustix::io::pread(file, part, offset.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
 }
 
 /// Writes all of it, unless the file ends up full.

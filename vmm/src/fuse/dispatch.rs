@@ -10,7 +10,6 @@ use super::wire::{Body, Fields, Header, IN_HEADER, INTERRUPT, OUT_HEADER, Opcode
 const MAX_REQUEST: usize = 128 << 10;
 
 /// What a served request gives.
-#[derive(Debug)]
 pub(super) enum Reply {
     /// These bytes behind the header.
     Body(Body),
@@ -18,6 +17,43 @@ pub(super) enum Reply {
     Data(usize),
     /// Nothing, not even a header.
     Silent,
+    /// What a job gives, behind so many bytes of data that stand there already.
+    Later(usize, Job),
+}
+
+/// What may wait for the host's disk for long. It runs on another thread, touches no guest memory, and gives the bytes
+/// of the reply.
+pub(super) type Job = Box<dyn FnOnce() -> Result<Vec<u8>, Errno> + Send>;
+
+/// A request that is answered, or will be.
+pub(crate) enum Answer {
+    /// So many bytes were written to the reply's buffers.
+    Done(usize),
+    /// A job has to be run first.
+    Later(Pending),
+}
+
+/// A request whose job has to be run.
+pub(crate) struct Pending {
+    pub(crate) ticket: Ticket,
+    job: Job,
+}
+
+/// By which the result of a job finds the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    unique: u64,
+    prefix: usize,
+}
+
+/// What a job gave.
+pub(crate) struct JobResult(Result<Vec<u8>, Errno>);
+
+impl Pending {
+    /// Runs the job.
+    pub(crate) fn run(self) -> JobResult {
+        JobResult((self.job)())
+    }
 }
 
 impl Reply {
@@ -42,22 +78,25 @@ pub(super) struct Request<'a, 'm> {
 impl FuseServer {
     /// Answers a request. Gives the number of bytes that were written to `reply`: none for what is no request, and for
     /// those that never have a reply.
-    pub(crate) fn answer(&mut self, request: &Buffers<'_>, reply: &Buffers<'_>) -> usize {
+    pub(crate) fn answer(&mut self, request: &Buffers<'_>, reply: &Buffers<'_>) -> Answer {
         let mut head = [0; IN_HEADER];
         request.copy_to(&mut head);
         let header = Header::parse(&head).filter(|_| request.len() >= IN_HEADER);
-        let Some(header) = header else { return 0 };
+        let Some(header) = header else { return Answer::Done(0) };
         let opcode = Opcode::of(header.opcode);
         self.stats.request(opcode);
         if header.opcode == INTERRUPT {
-            return 0;
+            return Answer::Done(0);
         }
         let result = match opcode {
             Some(opcode) => self.read_and_serve(opcode, header, request, reply),
             None => Err(Errno::NOSYS),
         };
         self.count_held();
-        match result {
+        let written = match result {
+            Ok(Reply::Later(prefix, job)) => {
+                return Answer::Later(Pending { ticket: Ticket { unique: header.unique, prefix }, job });
+            }
             Ok(Reply::Silent) => 0,
             Ok(Reply::Body(body)) => finish(reply, header.unique, Ok(body.0.len()), &body.0),
             Ok(Reply::Data(length)) => finish(reply, header.unique, Ok(length), &[]),
@@ -66,6 +105,24 @@ impl FuseServer {
             Err(errno) => {
                 self.stats.error();
                 finish(reply, header.unique, Err(errno), &[])
+            }
+        };
+        Answer::Done(written)
+    }
+
+    /// Answers a request with what its job gave. Gives the number of bytes written to `reply`.
+    pub(crate) fn complete(&mut self, ticket: Ticket, result: JobResult, reply: &Buffers<'_>) -> usize {
+        match result.0 {
+            Ok(body) if ticket.prefix == 0 => finish(reply, ticket.unique, Ok(body.len()), &body),
+            Ok(body) => {
+                reply.range(OUT_HEADER.saturating_add(ticket.prefix), body.len()).copy_from(&body);
+                finish(reply, ticket.unique, Ok(ticket.prefix + body.len()), &[])
+            }
+            // The guest gets what there was before the error, and the error when it reads on.
+            Err(_) if ticket.prefix > 0 => finish(reply, ticket.unique, Ok(ticket.prefix), &[]),
+            Err(errno) => {
+                self.stats.error();
+                finish(reply, ticket.unique, Err(errno), &[])
             }
         }
     }

@@ -40,6 +40,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 pub(crate) use buffers::Buffers;
+pub(crate) use dispatch::{Answer, JobResult, Pending, Ticket};
 pub use stats::{FsCounts, FsStats};
 
 use crate::config::ShareFile;

@@ -5,6 +5,7 @@
 //! another, on a thread of their own, because handing each to a pool costs more time than most of them take.
 
 mod handle;
+mod jobs;
 mod worker;
 
 use std::io;
@@ -19,6 +20,7 @@ use crate::config::{MemorySize, ShareFile};
 use crate::fuse::{FsStats, FuseServer, Limits};
 use handle::Changes;
 pub use handle::FsHandle;
+use jobs::Jobs;
 use worker::FsWorker;
 
 /// Device ID of a file system device.
@@ -139,7 +141,8 @@ impl FsThread {
         }
         let events = EventManager::<FsWorker>::new();
         let mut events = events.map_err(|error| FsError::Events(io::Error::other(error)))?;
-        let id = events.add_subscriber(FsWorker::new(server, self.mailbox, self.changes));
+        let jobs = Jobs::new().map_err(FsError::Events)?;
+        let id = events.add_subscriber(FsWorker::new(server, self.mailbox, self.changes, jobs));
         Ok((events, id))
     }
 }
