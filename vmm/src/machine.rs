@@ -17,12 +17,8 @@ use crate::config::{MachineConfig, MachineFiles};
 use crate::devices::bus::{Bus, Overlap, SharedDevice};
 use crate::devices::power::{PowerRegister, ResetRegister};
 use crate::devices::serial::Serial;
-<<<<<<< HEAD
 use crate::devices::virtio::block::{BlockError, BlockThread, BlockThreadHandle};
-use crate::devices::virtio::fs::{FsError, FsThread};
-=======
 use crate::devices::virtio::fs::{FsError, FsHandle, FsThread};
->>>>>>> 460d2f4 (vmm: a file server of its own behind virtio-fs)
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::vsock::{HostPorts, VsockWorker};
 use crate::devices::virtio::{Interrupt, VirtioDevice, block, fs, vsock};
@@ -103,12 +99,8 @@ pub struct Machine {
     vcpus: Vec<Vcpu>,
     buses: Buses,
     vsock: Option<VsockWorker>,
-<<<<<<< HEAD
-    fs: Option<FsThread>,
-    disks: Vec<BlockThread>,
-=======
     fs: Option<(FsThread, FsHandle)>,
->>>>>>> 460d2f4 (vmm: a file server of its own behind virtio-fs)
+    disks: Vec<BlockThread>,
     ports: HostPorts,
     stop: Arc<Stop>,
     gate: Arc<Gate>,
@@ -232,13 +224,9 @@ impl Machine {
         for subscriber in subscribers {
             events.add_subscriber(subscriber);
         }
-<<<<<<< HEAD
-        let fs = self.fs.map(FsThread::start).transpose().map_err(RunError::Thread)?;
+        let fs = self.fs.map(|(thread, _)| thread.start()).transpose()?;
         let disks = self.disks.into_iter().map(BlockThread::start).collect::<Result<Vec<_>, _>>();
         let disks = disks.map_err(RunError::Thread)?;
-=======
-        let fs = self.fs.map(|(thread, _)| thread.start()).transpose()?;
->>>>>>> 460d2f4 (vmm: a file server of its own behind virtio-fs)
         let buses = Arc::new(self.buses);
         let vcpus =
             VcpuThreads::start(self.vcpus, &buses, &self.stop, &self.gate).map_err(RunError::Thread)?;

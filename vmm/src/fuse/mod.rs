@@ -154,6 +154,3 @@ impl FuseServer {
 
 /// Flags of open(2) by which the guest may open a file. Others are the guest's own affair: it appends and syncs itself.
 const OPEN_FLAGS: OFlags = OFlags::ACCMODE.union(OFlags::TRUNC).union(OFlags::NOATIME);
-
-#[cfg(test)]
-mod tests;

@@ -250,3 +250,28 @@ fn device_nodes_of_a_guest_mean_nothing() {
         assert!(guest.open(node, libc::O_RDWR).is_err(), "a device of the host was opened");
     }
 }
+
+#[test]
+fn shares_come_and_go_while_the_guest_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "content").unwrap();
+    let mut guest = Guest::new(vec![share("rootfs", dir.path())]);
+    assert_eq!(guest.lookup(ROOT, b"volume"), Err(-libc::ENOENT));
+    guest.handle.add(share("volume", dir.path())).unwrap();
+    assert!(guest.handle.add(share("volume", dir.path())).is_err());
+    let volume = guest.lookup(ROOT, b"volume").unwrap();
+    let file = guest.lookup(volume, b"file").unwrap();
+    let handle = guest.open(file, libc::O_RDONLY).unwrap();
+    assert_eq!(guest.read(file, handle), b"content");
+    let counts = guest.handle.counts();
+    assert!(counts.requests.contains(&("LOOKUP", 3)), "{counts:?}");
+    assert_eq!((counts.errors, counts.read_bytes, counts.open_files), (1, 7, 1));
+    guest.handle.remove("volume").unwrap();
+    assert!(guest.handle.remove("volume").is_err());
+    assert_eq!(guest.lookup(ROOT, b"volume"), Err(-libc::ENOENT));
+    assert_eq!(guest.lookup(volume, b"file"), Err(-libc::ESTALE));
+    assert_eq!(guest.open(file, libc::O_RDONLY), Err(-libc::ESTALE));
+    let counts = guest.handle.counts();
+    assert_eq!((counts.nodes, counts.open_files), (1, 0), "{counts:?}");
+    assert!(guest.lookup(ROOT, b"rootfs").is_ok());
+}
