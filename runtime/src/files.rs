@@ -123,7 +123,7 @@ fn share(plan: &SharePlan) -> Result<ShareFile, FilesError> {
             source,
         })?;
     }
-    Ok(ShareFile { name: plan.name.clone(), root, only, cache: drupe_vmm::ShareCache::Shared })
+    Ok(ShareFile { name: plan.name.clone(), root, only, cache: plan.cache })
 }
 
 /// The directory that holds an open file, the file's name in it, and whether the file is a mount point there:
@@ -177,6 +177,8 @@ fn detach(of: impl AsFd, plan: &SharePlan, recursive: bool) -> Result<OwnedFd, E
 mod tests {
     use std::fs;
 
+    use drupe_vmm::ShareCache;
+
     use super::*;
 
     fn plan(path: &Path, readonly: bool, file: bool) -> SharePlan {
@@ -190,6 +192,7 @@ mod tests {
             follow: true,
             writable: false,
             idmap: None,
+            cache: ShareCache::Shared,
         }
     }
 

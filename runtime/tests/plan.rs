@@ -82,6 +82,13 @@ fn resources() {
     check("resources", &[]);
 }
 
+/// What the caller promises not to change.
+#[test]
+fn immutable() {
+    check("immutable", &[(0, SourceKind::Directory), (1, SourceKind::Directory)]);
+    check("refused-immutable", &[(0, SourceKind::Directory), (1, SourceKind::Directory)]);
+}
+
 #[test]
 fn refused() {
     check("refused-user-namespace", &[]);

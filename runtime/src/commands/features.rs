@@ -132,6 +132,7 @@ fn document() -> Features {
             net_devices: applied("linux.netDevices"),
         },
         annotations: BTreeMap::from([
+            ("drupe.immutable", "destinations of bind mounts, separated by commas".to_owned()),
             ("drupe.isolation", "kvm".to_owned()),
             ("drupe.protocol", drupe_protocol::VERSION.to_string()),
             ("drupe.version", env!("CARGO_PKG_VERSION").to_owned()),

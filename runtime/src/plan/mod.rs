@@ -3,6 +3,7 @@
 //! [`plan`] is a pure function: no file is opened and nothing is asked of the system, so the goldens in
 //! `tests/goldens` show exactly what a config.json turns into.
 
+mod cache;
 mod cpu_list;
 mod devices;
 pub mod exec;
@@ -20,7 +21,7 @@ mod vm;
 use std::path::{Path, PathBuf};
 
 use drupe_protocol::{CgroupConfig, GuestConfig, IdMode, IdRange};
-use drupe_vmm::MachineConfig;
+use drupe_vmm::{MachineConfig, ShareCache};
 
 use crate::bundle::{Bundle, Config, FieldError, Problem};
 use crate::container::ContainerId;
@@ -114,6 +115,8 @@ pub struct SharePlan {
     pub follow: bool,
     /// Owners of files are mapped.
     pub idmap: Option<IdMappings>,
+    /// Who changes it while the container runs.
+    pub cache: ShareCache,
 }
 
 /// How owners of files are mapped (`mounts[].uidMappings`): from those on the disk, which are `inside`, to those that
@@ -154,8 +157,9 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, settings: &Settings, debug: bool)
         settings: limits::guest::settings(resources, limits::FIELD, inits),
         device_program: device_program(resources)?,
     };
-    let (root, root_share) = mounts::root(bundle);
-    let mounts = mounts::mounts(bundle)?;
+    let (root, mut root_share) = mounts::root(bundle);
+    let mut mounts = mounts::mounts(bundle)?;
+    cache::mark(bundle, &mut root_share, &mut mounts)?;
     warnings.extend(mounts.warnings);
     let guest = GuestConfig {
         id: id.to_string(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use drupe_protocol::{MountConfig, MountSource, RootConfig};
+use drupe_vmm::ShareCache;
 use libc::{MS_REMOUNT, MS_SHARED, MS_SLAVE};
 use oci_spec::runtime::Mount;
 
@@ -57,6 +58,7 @@ pub(crate) fn root(bundle: &Bundle) -> (RootConfig, SharePlan) {
         // Its name may be in a directory that others write to.
         follow: false,
         idmap: None,
+        cache: ShareCache::Shared,
     };
     (RootConfig { share: ROOT_SHARE.into(), readonly }, share)
 }
@@ -143,6 +145,13 @@ impl Entry<'_> {
 }
 
 impl Mounts {
+    /// The share that is mounted at `destination`: the last one, as only that is seen.
+    pub(super) fn share_at(&mut self, destination: &str) -> Option<&mut SharePlan> {
+        let mount = self.mounts.iter().rev().find(|mount| mount.destination == destination)?;
+        let MountSource::Share { name, .. } = &mount.source else { return None };
+        self.shares.iter_mut().find(|share| share.name == *name)
+    }
+
     fn mount(&mut self, entry: &Entry<'_>) -> Result<(), FieldError> {
         let options = &entry.options;
         let source = if is_bind(entry.mount) { self.share(entry)? } else { filesystem(entry)? };
@@ -188,6 +197,7 @@ impl Mounts {
             file,
             follow: true,
             idmap: entry.idmap()?,
+            cache: ShareCache::Shared,
         });
         Ok(MountSource::Share { name, file })
     }

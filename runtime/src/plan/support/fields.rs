@@ -89,7 +89,13 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("hooks.startContainer", GUEST),
     ("hooks.poststart", HOST),
     ("hooks.poststop", HOST),
-    ("annotations", Applied("in the container's state; nothing else is made of them")),
+    (
+        "annotations",
+        Applied(
+            "in the container's state; `drupe.immutable` lists destinations of bind mounts (`/` for the root) that the \
+             host does not change while the container runs; nothing else is made of them",
+        ),
+    ),
     ("linux", Parts),
     ("linux.namespaces", GUEST),
     ("linux.uidMappings", GUEST),
