@@ -27,6 +27,7 @@ mod crash_steps;
 mod debian;
 mod exit_status;
 mod fields;
+mod filesystem;
 mod hooks;
 mod isolation;
 mod labels;
@@ -95,6 +96,7 @@ fn all() -> Vec<Case> {
         mount_safety::cases,
         process::cases,
         fields::cases,
+        filesystem::cases,
         size::cases,
         debian::cases,
         isolation::cases,
