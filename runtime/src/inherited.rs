@@ -5,16 +5,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use drupe_protocol::Process;
-use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, getrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit};
 
 use crate::sys;
 
-/// File mode creation mask and limit of descriptors. The mask of blocked signals is not here: whoever starts drupe with
+/// The limit of descriptors. The mask of blocked signals is not here: whoever starts drupe with
 /// blocked signals does not want its hooks to have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inherited {
-    umask: Mode,
     descriptors: Rlimit,
 }
 
@@ -22,19 +20,14 @@ static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
 /// Remembers it. To be called before there are threads.
 pub(crate) fn remember() {
-    INHERITED.get_or_init(|| {
-        let mask = umask(Mode::empty());
-        umask(mask);
-        Inherited { umask: mask, descriptors: getrlimit(Resource::Nofile) }
-    });
+    INHERITED.get_or_init(|| Inherited { descriptors: getrlimit(Resource::Nofile) });
 }
 
 /// Has the program of `command` start with what this process was started with, and without blocked signals.
 pub(crate) fn give_back(command: &mut Command) {
     let inherited = INHERITED.get().copied();
     sys::before_exec(command, move || {
-        if let Some(Inherited { umask: mask, descriptors }) = inherited {
-            umask(mask);
+        if let Some(Inherited { descriptors }) = inherited {
             // A hard limit that this process could raise it can lower.
             rustix::process::setrlimit(Resource::Nofile, descriptors)?;
         }
