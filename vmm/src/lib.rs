@@ -43,5 +43,12 @@ pub use fuse::{FsCounts, FsStats};
 pub use kvm::KvmError;
 pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};
 
+/// The file server without a machine, for the fuzz targets.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::fuse::{Client, Reply};
+}
+
 /// Runs on the machine's event loop beside its devices.
 pub use event_manager::MutEventSubscriber;

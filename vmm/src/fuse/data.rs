@@ -13,7 +13,7 @@ use super::host::{self, Status, Time};
 use super::nodes::NodeId;
 use super::shares::refuse_in_root;
 use super::wire::{Body, FOPEN_KEEP_CACHE, Fields, Header, IN_HEADER, ROOT, WRITE_IN};
-use super::{FuseServer, OPEN_FLAGS, sys};
+use super::{FuseServer, OPEN_FLAGS, session, sys};
 
 /// `FUSE_OPEN_KILL_SUIDGID`
 const OPEN_KILL_SUIDGID: u32 = 1;
@@ -25,6 +25,8 @@ const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 const FDATASYNC: u32 = 1;
 /// The longest read: what the guest's kernel asks for at most.
 const MAX_READ: usize = 1 << 20;
+/// The longest write, of which the guest was told.
+const MAX_WRITE: usize = session::MAX_WRITE as usize;
 /// The longest copy that one request makes: the guest asks again for the rest.
 const MAX_COPY: u64 = 64 << 20;
 /// Changes within so much time can have one timestamp: more than a tick of any host.
@@ -132,7 +134,8 @@ impl FuseServer {
         let flags = OFlags::from_bits_retain(body.u32()?);
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let data = request.buffers.range(IN_HEADER + WRITE_IN, size);
-        if data.len() < size {
+        // A chain may name the same memory many times, so that what it holds is no bound.
+        if data.len() < size || size > MAX_WRITE {
             return Err(Errno::INVAL);
         }
         let file = self.file(request.header.node, handle, OFlags::RDWR)?;

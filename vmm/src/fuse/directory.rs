@@ -29,6 +29,8 @@ pub(super) struct Listing {
     start: usize,
     /// The offset behind the last entry that the guest has got.
     next: u64,
+    /// What was read ahead has been dropped: the host goes on elsewhere than the guest.
+    is_behind: bool,
 }
 
 /// `linux_dirent64`, as getdents64(2) gives it.
@@ -43,7 +45,7 @@ struct HostEntry<'a> {
 impl Listing {
     /// Goes to where the guest wants to read on.
     fn seek(&mut self, directory: BorrowedFd<'_>, offset: u64) -> Result<(), Errno> {
-        if offset != self.next {
+        if offset != self.next || self.is_behind {
             rustix::fs::seek(directory, SeekFrom::Start(offset))?;
             *self = Self { next: offset, ..Self::default() };
         }
@@ -74,6 +76,13 @@ impl Listing {
         let name = whole.get(19..length).unwrap_or_default();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(Some(HostEntry { ino, offset, length: length.max(1), kind, name }))
+    }
+
+    /// Drops what was read ahead.
+    pub(super) fn drop_ahead(&mut self) {
+        if !self.buffer.is_empty() {
+            *self = Self { next: self.next, is_behind: true, ..Self::default() };
+        }
     }
 
     fn pass(&mut self, length: usize, offset: u64) {
@@ -134,7 +143,7 @@ impl FuseServer {
         let result = listing
             .seek(directory.as_fd(), offset)
             .and_then(|()| self.list(node, &directory, &mut listing, room, plus, &mut reply));
-        self.handles.get(node, number)?.listing = Some(listing);
+        self.handles.keep_listing(node, number, listing)?;
         result.map(|()| Reply::Body(reply))
     }
 

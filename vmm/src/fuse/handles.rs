@@ -27,7 +27,12 @@ pub(super) struct Handles {
     limit: usize,
     /// Files that are used without having been opened, the newest last.
     unasked: VecDeque<(NodeId, OFlags, Arc<OwnedFd>)>,
+    /// Directories of which something was read ahead, the newest last.
+    ahead: VecDeque<u64>,
 }
+
+/// Directories of which something is read ahead: each takes memory, and a guest may have very many open.
+const MAX_AHEAD: usize = 64;
 
 /// Files that are kept open for a guest that does without opening them.
 const MAX_UNASKED: usize = 256;
@@ -35,7 +40,7 @@ const MAX_UNASKED: usize = 256;
 impl Handles {
     /// At most `limit` at a time.
     pub(super) fn new(limit: usize) -> Self {
-        Self { handles: HashMap::new(), next: 1, limit, unasked: VecDeque::new() }
+        Self { handles: HashMap::new(), next: 1, limit, unasked: VecDeque::new(), ahead: VecDeque::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -63,6 +68,30 @@ impl Handles {
     /// `EBADF`: the guest has no such handle for this node.
     pub(super) fn get(&mut self, node: NodeId, number: u64) -> Result<&mut Handle, Errno> {
         self.handles.get_mut(&number).filter(|handle| handle.node == node).ok_or(Errno::BADF)
+    }
+
+    /// Keeps how far a directory was read.
+    ///
+    /// # Errors
+    /// `EBADF`
+    pub(super) fn keep_listing(
+        &mut self,
+        node: NodeId,
+        number: u64,
+        listing: Listing,
+    ) -> Result<(), Errno> {
+        self.get(node, number)?.listing = Some(listing);
+        if self.ahead.back() != Some(&number) {
+            self.ahead.retain(|other| *other != number);
+            self.ahead.push_back(number);
+        }
+        if self.ahead.len() > MAX_AHEAD
+            && let Some(oldest) = self.ahead.pop_front()
+            && let Some(listing) = self.handles.get_mut(&oldest).and_then(|handle| handle.listing.as_mut())
+        {
+            listing.drop_ahead();
+        }
+        Ok(())
     }
 
     /// The file behind a handle.

@@ -56,9 +56,10 @@ impl Status {
         rustix::fs::statx(directory, name.as_c_str(), flags, FIELDS).map(Self::from)
     }
 
-    /// Whether `other` is the same file.
-    pub(super) fn is_same(&self, id: FileId, born: Option<Time>) -> bool {
-        self.id == id && self.born == born
+    /// Whether it is the file that had this number, time of birth and kind: where the filesystem does not know when a
+    /// file was made, a number that is used again must at least not turn a file into a fifo or a device.
+    pub(super) fn is_same(&self, id: FileId, born: Option<Time>, kind: FileType) -> bool {
+        self.id == id && self.born == born && self.kind == kind
     }
 }
 

@@ -16,6 +16,8 @@
 mod attributes;
 mod buffers;
 mod caller;
+#[cfg(any(test, feature = "fuzzing"))]
+mod client;
 mod create;
 mod data;
 mod directory;
@@ -41,6 +43,8 @@ use rustix::io::Errno;
 
 pub(crate) use buffers::Buffers;
 pub(crate) use dispatch::{Answer, JobResult, Pending, Ticket};
+#[cfg(feature = "fuzzing")]
+pub use client::{Client, Reply};
 pub use stats::{FsCounts, FsStats};
 
 use crate::config::ShareFile;

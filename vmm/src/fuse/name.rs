@@ -1,6 +1,8 @@
 //! A name in a directory, checked: the only thing by which a guest can choose a file.
 
 use std::ffi::CStr;
+#[cfg(test)]
+use std::{cell::Cell, ffi::CString};
 
 use rustix::io::Errno;
 
@@ -13,12 +15,22 @@ pub(super) struct Name(Box<[u8]>);
 /// The longest name (`NAME_MAX`).
 const MAX: usize = 255;
 
+#[cfg(test)]
+thread_local! {
+    /// Every string is a name for this thread: what else holds is tested by that.
+    pub(super) static UNCHECKED: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Name {
     /// Checks a name.
     ///
     /// # Errors
     /// `ENAMETOOLONG`, or `EINVAL` for what is no single component.
     pub(super) fn new(bytes: &[u8]) -> Result<Self, Errno> {
+        #[cfg(test)]
+        if UNCHECKED.get() {
+            return Ok(Self(CString::new(bytes).unwrap_or_default().into_bytes_with_nul().into_boxed_slice()));
+        }
         if bytes.len() > MAX {
             return Err(Errno::NAMETOOLONG);
         }

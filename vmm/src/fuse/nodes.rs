@@ -211,7 +211,7 @@ impl Nodes {
     /// The node of a file, if the guest knows of it.
     pub(super) fn known(&self, share: u32, status: &Status) -> Option<NodeId> {
         let id = *self.by_file.get(&(share, status.id))?;
-        self.nodes.get(&id).is_some_and(|node| status.is_same(node.id, node.born)).then_some(id)
+        self.nodes.get(&id).is_some_and(|node| status.is_same(node.id, node.born, node.kind)).then_some(id)
     }
 
     /// Takes back lookups that the guest was told of, or says to have forgotten.
@@ -299,7 +299,7 @@ impl Nodes {
 
     fn find_again(&mut self, id: NodeId, directory: &Arc<OwnedFd>) -> Result<Arc<OwnedFd>, Errno> {
         let node = self.get(id)?;
-        let (known, born) = (node.id, node.born);
+        let (known, born, kind) = (node.id, node.born, node.kind);
         let name = node.place.as_ref().ok_or(Errno::STALE)?.name.clone();
         let found = match host::find(directory, &name) {
             Err(Errno::MFILE | Errno::NFILE) => {
@@ -309,7 +309,7 @@ impl Nodes {
             result => result,
         };
         let found = found.map_err(|errno| if errno == Errno::NOENT { Errno::STALE } else { errno })?;
-        if !Status::of(&found)?.is_same(known, born) {
+        if !Status::of(&found)?.is_same(known, born, kind) {
             return Err(Errno::STALE);
         }
         let found = Arc::new(found);

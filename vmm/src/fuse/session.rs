@@ -28,7 +28,7 @@ const WANTED: u64 = init::ASYNC_READ
 /// Pages of one request: 1 MiB, for which the request queue has room.
 const MAX_PAGES: u16 = 256;
 /// Bytes of one write.
-const MAX_WRITE: u32 = 1 << 20;
+pub(super) const MAX_WRITE: u32 = 1 << 20;
 /// Requests that the guest makes in the background, reading ahead, and when it takes that for congestion.
 const MAX_BACKGROUND: u16 = 128;
 const CONGESTION: u16 = 96;

@@ -18,7 +18,7 @@ use crate::fuse::{JobResult, Pending, Ticket};
 /// Threads at most.
 const MAX_THREADS: usize = 4;
 
-/// Requests that wait at most; more are served as they come.
+/// Jobs under way at most, each of which holds a file; more are done as they come.
 const MAX_WAITING: usize = 256;
 
 /// A request that waits for its job: the chain that it came in, and where its reply goes.
@@ -37,6 +37,8 @@ pub(super) struct Waiting {
 pub(super) struct Jobs {
     waiting: HashMap<u64, Waiting>,
     next: u64,
+    /// Jobs whose results have not come: more than those that somebody waits for, after a reset.
+    under_way: usize,
     threads: usize,
     work: Sender<(u64, Pending)>,
     todo: Arc<Mutex<Receiver<(u64, Pending)>>>,
@@ -52,6 +54,7 @@ impl Jobs {
         Ok(Self {
             waiting: HashMap::new(),
             next: 0,
+            under_way: 0,
             threads: 0,
             work,
             todo: Arc::new(Mutex::new(todo)),
@@ -66,10 +69,11 @@ impl Jobs {
         let number = self.next;
         self.next += 1;
         self.waiting.insert(number, waiting);
-        if self.threads < self.waiting.len().min(MAX_THREADS) {
+        self.under_way += 1;
+        if self.threads < self.under_way.min(MAX_THREADS) {
             self.start_thread();
         }
-        if self.threads == 0 || self.waiting.len() > MAX_WAITING {
+        if self.threads == 0 || self.under_way > MAX_WAITING {
             let _ = self.done.send((number, pending.run()));
             let _ = self.wake.write(1);
         } else {
@@ -83,6 +87,7 @@ impl Jobs {
         let _ = self.wake.read();
         loop {
             let (number, result) = self.results.try_recv().ok()?;
+            self.under_way = self.under_way.saturating_sub(1);
             if let Some(waiting) = self.waiting.remove(&number) {
                 return Some((waiting, result));
             }

@@ -17,6 +17,10 @@ const JOBS: u32 = u32::MAX - 2;
 /// Descriptors of one chain that are looked at: those of the largest request queue. An indirect table could have 65,535.
 const MAX_DESCRIPTORS: usize = 1024;
 
+/// Requests of a queue that are served before other events get their turn: a driver that never stops must not keep
+/// shares from being changed, or the device from being stopped.
+const MAX_AT_ONCE: usize = 512;
+
 /// Serves the device's queues while it is active.
 pub(super) struct FsWorker {
     server: FuseServer,
@@ -103,7 +107,7 @@ impl Active {
         self.queues.get_mut(index)?.as_mut()
     }
 
-    /// Serves requests until the driver has no more.
+    /// Serves requests until the driver has no more, or others have to be heard.
     fn serve(
         &mut self,
         server: &mut FuseServer,
@@ -113,28 +117,40 @@ impl Active {
         let memory = self.memory.clone();
         let Some(queue) = self.queue(index) else { return Ok(()) };
         let _ = queue.kick.read();
+        let mut served = 0;
         loop {
             let Some(active) = self.queue(index) else { return Ok(()) };
             active.queue.disable_notification(&memory)?;
             // `iter` checks the ring: a driver that announces more buffers than the ring has is broken.
             while let Some(chain) = self.take(index, &memory)? {
                 let head = chain.head_index();
-                let Some(parts) = parts(chain, &memory) else {
-                    self.give_back(index, head, 0)?;
-                    continue;
-                };
-                match server.answer(&parts.request, &parts.reply) {
-                    Answer::Done(written) => self.give_back(index, head, written)?,
-                    Answer::Later(pending) => {
-                        let ticket = pending.ticket;
-                        jobs.run(Waiting { queue: index, head, ticket, reply: parts.places }, pending);
-                    }
+                match parts(chain, &memory) {
+                    None => self.give_back(index, head, 0)?,
+                    Some(parts) => match server.answer(&parts.request, &parts.reply) {
+                        Answer::Done(written) => self.give_back(index, head, written)?,
+                        Answer::Later(pending) => {
+                            let ticket = pending.ticket;
+                            jobs.run(Waiting { queue: index, head, ticket, reply: parts.places }, pending);
+                        }
+                    },
+                }
+                served += 1;
+                if served == MAX_AT_ONCE {
+                    self.come_back(index);
+                    return Ok(());
                 }
             }
             let Some(active) = self.queue(index) else { return Ok(()) };
             if !active.queue.enable_notification(&memory)? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Has the queue served once more after what else there is to do.
+    fn come_back(&mut self, index: u32) {
+        if let Some(active) = self.queue(index) {
+            let _ = active.kick.write(1);
         }
     }
 
