@@ -44,7 +44,7 @@ pub use kvm::KvmError;
 pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};
 
 /// The file server without a machine, for the fuzz targets.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::fuse::{Client, Reply};

@@ -115,7 +115,7 @@ fn parse(bytes: &[u8], unique: u64) -> Reply {
     }
     let mut fields = wire::Fields(bytes);
     let (length, errno, of) = (fields.u32(), fields.u32(), fields.u64());
-    assert_eq!(length.map(|length| usize::try_from(length)), Ok(Ok(bytes.len())), "a reply says its length");
+    assert_eq!(length.map(usize::try_from), Ok(Ok(bytes.len())), "a reply says its length");
     assert_eq!(of, Ok(unique), "a reply names its request");
     let errno = errno.unwrap_or_default().cast_signed().wrapping_neg();
     assert!((0..4096).contains(&errno), "{errno} is no errno");

@@ -78,6 +78,11 @@ impl Listing {
         Ok(Some(HostEntry { ino, offset, length: length.max(1), kind, name }))
     }
 
+    #[cfg(test)]
+    pub(super) fn is_ahead(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Drops what was read ahead.
     pub(super) fn drop_ahead(&mut self) {
         if !self.buffer.is_empty() {

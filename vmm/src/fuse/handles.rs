@@ -74,12 +74,7 @@ impl Handles {
     ///
     /// # Errors
     /// `EBADF`
-    pub(super) fn keep_listing(
-        &mut self,
-        node: NodeId,
-        number: u64,
-        listing: Listing,
-    ) -> Result<(), Errno> {
+    pub(super) fn keep_listing(&mut self, node: NodeId, number: u64, listing: Listing) -> Result<(), Errno> {
         self.get(node, number)?.listing = Some(listing);
         if self.ahead.back() != Some(&number) {
             self.ahead.retain(|other| *other != number);
@@ -92,6 +87,13 @@ impl Handles {
             listing.drop_ahead();
         }
         Ok(())
+    }
+
+    /// Number of directories of which something is read ahead.
+    #[cfg(test)]
+    pub(super) fn read_ahead(&self) -> usize {
+        let listings = self.handles.values().filter_map(|handle| handle.listing.as_ref());
+        listings.filter(|listing| listing.is_ahead()).count()
     }
 
     /// The file behind a handle.

@@ -42,9 +42,9 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 pub(crate) use buffers::Buffers;
-pub(crate) use dispatch::{Answer, JobResult, Pending, Ticket};
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use client::{Client, Reply};
+pub(crate) use dispatch::{Answer, JobResult, Pending, Ticket};
 pub use stats::{FsCounts, FsStats};
 
 use crate::config::ShareFile;
@@ -158,3 +158,6 @@ impl FuseServer {
 
 /// Flags of open(2) by which the guest may open a file. Others are the guest's own affair: it appends and syncs itself.
 const OPEN_FLAGS: OFlags = OFlags::ACCMODE.union(OFlags::TRUNC).union(OFlags::NOATIME);
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,9 @@ impl Name {
     pub(super) fn new(bytes: &[u8]) -> Result<Self, Errno> {
         #[cfg(test)]
         if UNCHECKED.get() {
-            return Ok(Self(CString::new(bytes).unwrap_or_default().into_bytes_with_nul().into_boxed_slice()));
+            return Ok(Self(
+                CString::new(bytes).unwrap_or_default().into_bytes_with_nul().into_boxed_slice(),
+            ));
         }
         if bytes.len() > MAX {
             return Err(Errno::NAMETOOLONG);
