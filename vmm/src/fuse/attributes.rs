@@ -122,7 +122,7 @@ impl FuseServer {
             rustix::fs::chownat(&file, c"", uid, gid, AtFlags::EMPTY_PATH)?;
         }
         if changes.has(set::SIZE) {
-            self.truncate(header.node, &file, &changes)?;
+            self.truncate(header, &file, &changes)?;
         }
         let [atime, mtime] = changes.times;
         if changes.has(set::ATIME | set::MTIME | set::ATIME_NOW | set::MTIME_NOW) {
@@ -135,15 +135,19 @@ impl FuseServer {
         Ok(Reply::Body(reply))
     }
 
-    fn truncate(&mut self, node: NodeId, file: &Arc<OwnedFd>, changes: &Changes) -> Result<(), Errno> {
+    fn truncate(&mut self, header: &Header, file: &Arc<OwnedFd>, changes: &Changes) -> Result<(), Errno> {
         let opened = if changes.has(set::HANDLE) && changes.handle != 0 {
-            self.handles.file(node, changes.handle)?
+            self.handles.file(header.node, changes.handle)?
         } else {
-            self.check_is_file(node)?;
+            self.check_is_file(header.node)?;
             Arc::new(host::reopen(file, OFlags::WRONLY)?)
         };
         let truncate = || rustix::fs::ftruncate(&opened, changes.size);
-        if changes.has(set::KILL_SUIDGID) { self.caller.without_fsetid(truncate) } else { truncate() }
+        if changes.has(set::KILL_SUIDGID) {
+            self.caller.without_fsetid(header.uid, header.gid, truncate)
+        } else {
+            truncate()
+        }
     }
 
     pub(super) fn statx(&mut self, header: &Header, mut body: Fields<'_>) -> Result<Reply, Errno> {

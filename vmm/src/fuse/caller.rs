@@ -39,6 +39,10 @@ impl Caller {
         sys::set_umask(0);
         let privileged = rustix::process::geteuid().is_root() && sys::keep_capabilities().is_ok();
         let capabilities = if privileged { Some(Capabilities::current()?) } else { None };
+        if privileged {
+            // Where a user namespace forbids it, there are none.
+            let _ = sys::leave_groups();
+        }
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         Ok(Self { capabilities, uid, gid, umask: 0, _thread: std::marker::PhantomData })
@@ -69,9 +73,16 @@ impl Caller {
         }
     }
 
-    /// Does something as one who may not keep set-user-ID and set-group-ID bits on files that are changed.
-    pub(super) fn without_fsetid<T>(&self, act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    /// Does something as this user and group, and as one who may not keep set-user-ID and set-group-ID bits on files that
+    /// are changed. Which other groups the user is in is not known here.
+    pub(super) fn without_fsetid<T>(
+        &mut self,
+        uid: u32,
+        gid: u32,
+        act: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let Some(capabilities) = self.capabilities else { return act() };
+        self.act_as(uid, gid)?;
         capabilities.without_fsetid().set()?;
         let result = act();
         capabilities.set()?;

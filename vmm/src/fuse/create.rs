@@ -98,7 +98,7 @@ impl FuseServer {
             }
             Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
                 let entry = self.entry(header.node, &name)?;
-                match self.open_node(entry.node, flags, more) {
+                match self.open_node(header, entry.node, flags, more) {
                     Ok((handle, flags)) => Ok(created(&entry, handle, flags)),
                     Err(errno) => {
                         self.nodes.forget(entry.node, 1);

@@ -43,14 +43,20 @@ impl FuseServer {
             return Err(Errno::NOSYS);
         }
         refuse_in_root(header.node)?;
-        let (handle, flags) = self.open_node(header.node, OFlags::from_bits_retain(flags), more)?;
+        let (handle, flags) = self.open_node(header, header.node, OFlags::from_bits_retain(flags), more)?;
         let mut reply = Body::default();
         reply.open_out(handle, flags);
         Ok(Reply::Body(reply))
     }
 
     /// Opens a node's file; gives its handle, and flags for the guest.
-    pub(super) fn open_node(&mut self, node: NodeId, flags: OFlags, more: u32) -> Result<(u64, u32), Errno> {
+    pub(super) fn open_node(
+        &mut self,
+        header: &Header,
+        node: NodeId,
+        flags: OFlags,
+        more: u32,
+    ) -> Result<(u64, u32), Errno> {
         self.handles.check_room()?;
         self.check_is_file(node)?;
         let file = self.nodes.descriptor(node)?;
@@ -61,7 +67,7 @@ impl FuseServer {
             result => result,
         };
         let opened = if more & OPEN_KILL_SUIDGID != 0 && flags.contains(OFlags::TRUNC) {
-            self.caller.without_fsetid(open)?
+            self.caller.without_fsetid(header.uid, header.gid, open)?
         } else {
             open()?
         };
@@ -142,7 +148,7 @@ impl FuseServer {
         let appends = flags.contains(OFlags::APPEND) && how & WRITE_CACHE == 0;
         let write = || write_all(file.as_fd(), &data, offset, if appends { libc::RWF_APPEND } else { 0 });
         let written = if how & WRITE_KILL_SUIDGID != 0 && has_special_bits(&file)? {
-            self.caller.without_fsetid(write)?
+            self.caller.without_fsetid(request.header.uid, request.header.gid, write)?
         } else {
             write()?
         };
@@ -184,7 +190,8 @@ impl FuseServer {
         }
         let file = self.file(header.node, handle, OFlags::RDWR)?;
         if header.uid != 0 && has_special_bits(&file)? {
-            self.caller.without_fsetid(|| rustix::fs::fallocate(&file, mode, offset, length))?;
+            let allocate = || rustix::fs::fallocate(&file, mode, offset, length);
+            self.caller.without_fsetid(header.uid, header.gid, allocate)?;
             return Ok(Reply::done());
         }
         Ok(later(move || rustix::fs::fallocate(&file, mode, offset, length)))
@@ -222,7 +229,10 @@ impl FuseServer {
             Ok(reply.0)
         };
         if loses_bits {
-            return self.caller.without_fsetid(copy).map(|reply| Reply::Body(Body(reply)));
+            return self
+                .caller
+                .without_fsetid(header.uid, header.gid, copy)
+                .map(|reply| Reply::Body(Body(reply)));
         }
         Ok(Reply::Later(0, Box::new(copy)))
     }

@@ -68,6 +68,12 @@ pub(super) fn set_fs_group(gid: u32) -> u32 {
     u32::try_from(set(u32::MAX)).unwrap_or(u32::MAX)
 }
 
+/// Leaves this thread in no supplementary group.
+pub(super) fn leave_groups() -> Result<(), Errno> {
+    // SAFETY: of no groups nothing is read. The raw call changes this thread alone.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) }).map(drop)
+}
+
 /// Sets this thread's umask; [`unshare_fs`] has made it the thread's own.
 pub(super) fn set_umask(mask: u32) {
     // SAFETY: takes no pointers.

@@ -35,8 +35,12 @@ impl FuseServer {
             return Err(Errno::NODATA);
         }
         let file = self.nodes.descriptor(header.node)?;
+        let path = host::path(&file);
+        if size == 0 {
+            return Ok(sized(0, Vec::new(), rustix::fs::getxattr_query(path, &name)?));
+        }
         let mut value = vec![0; MAX.min(usize::try_from(size).unwrap_or(MAX))];
-        let length = rustix::fs::getxattr(host::path(&file), &name, value.as_mut_slice())?;
+        let length = rustix::fs::getxattr(path, &name, value.as_mut_slice())?;
         Ok(sized(size, value, length))
     }
 
