@@ -26,6 +26,7 @@ mod failure;
 mod freezer;
 mod hooks;
 mod ids;
+mod layer;
 mod limits;
 mod link;
 mod log;

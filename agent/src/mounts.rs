@@ -15,15 +15,24 @@ use rustix::mount::{
 
 use crate::failure::{Named, Result, cause, setup};
 use crate::resolve::{self, Leaf};
-use crate::{copy_up, sys};
+use crate::{copy_up, layer, sys};
 
 pub(crate) const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
+
+/// Where mounts come from that are not filesystems of the guest's kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origins<'a> {
+    /// The virtio-fs root.
+    pub(crate) shares: &'a Path,
+    /// The layer over the root filesystem's share.
+    pub(crate) layer: Option<BorrowedFd<'a>>,
+}
 
 /// Makes one mount, of `given` if the agent has made that. Returns it when it must become read-only only after others
 /// were made below it.
 pub(crate) fn mount(
     root: BorrowedFd<'_>,
-    shares: &Path,
+    origins: Origins<'_>,
     config: &MountConfig,
     given: Option<OwnedFd>,
 ) -> Result<Option<OwnedFd>> {
@@ -33,7 +42,7 @@ pub(crate) fn mount(
     };
     // A share that is missing leaves no mount point behind.
     let early = match &config.source {
-        MountSource::Share { .. } if given.is_none() => Some(make(shares, config, None)?),
+        MountSource::Share { .. } if given.is_none() => Some(make(origins, config, None)?),
         _ => given,
     };
     let (target, existed) = destination(root, config, leaf)?;
@@ -45,7 +54,7 @@ pub(crate) fn mount(
     }
     let tree = match early {
         Some(tree) => tree,
-        None => make(shares, config, (existed && fstype == Some("tmpfs")).then(|| target.as_fd()))?,
+        None => make(origins, config, (existed && fstype == Some("tmpfs")).then(|| target.as_fd()))?,
     };
     if config.copy_up && existed {
         copy_up::copy(target.as_fd(), tree.as_fd()).named(
@@ -59,7 +68,11 @@ pub(crate) fn mount(
 }
 
 /// Makes a mount that lies nowhere yet, with its attributes. A tmpfs over a directory takes its mode.
-pub(crate) fn make(shares: &Path, config: &MountConfig, over: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(crate) fn make(
+    origins: Origins<'_>,
+    config: &MountConfig,
+    over: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd> {
     let options = format!("{}.options", config.field);
     if config.flags & libc::MS_REMOUNT != 0 {
         return Err(setup(options, "\"remount\": not supported"));
@@ -67,10 +80,14 @@ pub(crate) fn make(shares: &Path, config: &MountConfig, over: Option<BorrowedFd<
     let attributes = attributes(config.flags);
     match &config.source {
         MountSource::Share { name, .. } => {
-            let tree = share(shares, name, config)?;
+            let tree = share(origins.shares, name, config)?;
             set(tree.as_fd(), config.flags & libc::MS_REC != 0, attributes)
                 .named(options, format_args!("{:?}", config.destination))?;
             Ok(tree)
+        }
+        MountSource::Layer { name } => {
+            let layer = origins.layer.ok_or_else(|| setup(&config.field, "there is no writable layer"))?;
+            layer::directory(layer, name).named(&config.field, format_args!("{name:?} on the layer"))
         }
         MountSource::Filesystem { source, data, .. } => {
             let mode = over.and_then(tmpfs_mode);
@@ -84,7 +101,7 @@ pub(crate) fn make(shares: &Path, config: &MountConfig, over: Option<BorrowedFd<
 
 fn fstype(config: &MountConfig) -> Option<&str> {
     match &config.source {
-        MountSource::Share { .. } => None,
+        MountSource::Share { .. } | MountSource::Layer { .. } => None,
         MountSource::Filesystem { fstype, .. } if fstype == "cgroup" => Some("cgroup2"),
         MountSource::Filesystem { fstype, .. } => Some(fstype),
     }

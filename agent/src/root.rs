@@ -4,11 +4,10 @@
 //! The kernel cannot pivot away from the initramfs itself; in a guest the agent therefore lives on a tmpfs over
 //! it ([`crate::boot`]), and this code is the same in a guest and in a test.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use drupe_protocol::GuestConfig;
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use drupe_protocol::{GuestConfig, Layer};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
@@ -16,10 +15,15 @@ use rustix::process::{chdir, fchdir, pivot_root};
 use crate::Places;
 use crate::devices::Nodes;
 use crate::failure::{Named, Result, setup};
+use crate::layer::{self, Below};
+use crate::mounts::{self, Origins};
 use crate::resolve::{self, Leaf};
 use crate::sources::Sources;
 use crate::terminal::Terminal;
-use crate::{devices, masks, mounts};
+use crate::{devices, masks};
+
+/// What lies over a read-only root in which mount points are missing, for these alone.
+const MOUNT_POINTS: Layer = Layer::Tmpfs { bytes: 1 << 20 };
 
 /// Builds the container's file tree and returns its root, and the terminal of its process, if it has one.
 ///
@@ -31,12 +35,14 @@ pub(crate) fn assemble(
 ) -> Result<(OwnedFd, Option<Terminal>)> {
     make_private().named("root", "mount propagation")?;
     let nodes = if sources.is_none() { Nodes::make(config, &places.stage)? } else { Nodes::default() };
-    let root = attach_root(config, places, sources.as_mut().map(Sources::take).transpose()?)?;
+    let given = sources.as_mut().map(Sources::take).transpose()?;
+    let (root, layer) = attach_root(config, places, given)?;
+    let origins = Origins { shares: &places.shares, layer: layer.as_ref().map(AsFd::as_fd) };
     let mut late = Vec::new();
     devices::mount_default(root.as_fd(), config)?;
     for mount in &config.mounts {
         let given = sources.as_mut().map(|sources| sources.take_for(&mount.source)).transpose()?;
-        late.extend(mounts::mount(root.as_fd(), &places.shares, mount, given.flatten())?);
+        late.extend(mounts::mount(root.as_fd(), origins, mount, given.flatten())?);
     }
     devices::make(root.as_fd(), config, sources.map_or(nodes, Sources::into_nodes))?;
     let terminal = Terminal::for_process(root.as_fd(), &config.process)?;
@@ -69,19 +75,34 @@ pub(crate) fn make_private() -> Result<(), Errno> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
-fn attach_root(config: &GuestConfig, places: &Places, given: Option<OwnedFd>) -> Result<OwnedFd> {
+/// Puts the root filesystem on the stage; gives it, and the layer that is over its share.
+///
+/// In a user namespace the agent has joined both: its root has no right to the disk of a layer.
+fn attach_root(
+    config: &GuestConfig,
+    places: &Places,
+    given: Option<OwnedFd>,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let what = || format!("share {:?}", config.root.share);
-    let stage = openat(CWD, &places.stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .named("root.path", format_args!("{:?}", places.stage))?;
+    let is_joined = given.is_some() && config.root.layer.is_some();
     let share = match given {
         Some(share) => share,
         None => mounts::open_share(&places.shares, &config.root.share, true).named("root.path", what())?,
     };
-    mounts::attach(share.as_fd(), stage.as_fd()).named("root.path", what())?;
-    if config.root.readonly && lacks_mount_point(share.as_fd(), config) {
-        return overlay(share.as_fd(), places);
-    }
-    Ok(share)
+    let is_layered = if config.root.readonly && lacks_mount_point(share.as_fd(), config) {
+        layer::put(&MOUNT_POINTS, &places.stage)?;
+        true
+    } else {
+        config.root.layer.is_some() && !is_joined
+    };
+    let below = is_layered.then(|| Below::new(&share, &places.stage)).transpose()?;
+    let (root, layer) = match below {
+        None => (share, None),
+        Some(below) => (below.tree(config.root.layer.is_some())?, Some(below.into_layer())),
+    };
+    let stage = layer::open_stage(&places.stage).named("root.path", format_args!("{:?}", places.stage))?;
+    mounts::attach(root.as_fd(), stage.as_fd()).named("root.path", what())?;
+    Ok((root, layer))
 }
 
 /// Whether the configuration needs a directory or file that is not there and cannot be made in a read-only root.
@@ -102,29 +123,6 @@ fn lacks_mount_point(root: BorrowedFd<'_>, config: &GuestConfig) -> bool {
         earlier.push(path);
     }
     false
-}
-
-/// A writable layer of the guest's memory over the read-only share, for mount points only.
-fn overlay(share: BorrowedFd<'_>, places: &Places) -> Result<OwnedFd> {
-    const FIELD: &str = "root.readonly";
-    const WHY: &str = "true: layer for missing mount points";
-    let layer = mounts::filesystem("tmpfs", "tmpfs", ["size=1m", "mode=755"].into_iter(), 0, 0)
-        .map_err(|(_, text)| setup(FIELD, format_args!("{WHY}: {text}")))?;
-    mounts::attach(layer.as_fd(), share).named(FIELD, WHY)?;
-    for name in ["upper", "work"] {
-        mkdirat(&layer, name, Mode::from_raw_mode(0o755)).named(FIELD, WHY)?;
-    }
-    // By descriptor: the name of a share may hold what overlayfs takes for a separator.
-    let lower = format!("lowerdir=/proc/self/fd/{}", share.as_raw_fd());
-    let upper = format!("upperdir=/proc/self/fd/{}/upper", layer.as_raw_fd());
-    let work = format!("workdir=/proc/self/fd/{}/work", layer.as_raw_fd());
-    let options = [lower.as_str(), &upper, &work];
-    let tree = mounts::filesystem("overlay", "overlay", options.into_iter(), 0, 0)
-        .map_err(|(_, text)| setup(FIELD, format_args!("{WHY}: {text}")))?;
-    let stage = openat(CWD, &places.stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .named(FIELD, WHY)?;
-    mounts::attach(tree.as_fd(), stage.as_fd()).named(FIELD, WHY)?;
-    Ok(tree)
 }
 
 /// As runc does: a working directory that does not exist is made.

@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use drupe_protocol::{GuestConfig, MountSource};
+use rustix::fs::{AtFlags, Gid, Uid, chownat};
 
 use crate::Places;
 use crate::devices::Nodes;
 use crate::failure::{Named, Result, setup};
-use crate::mounts;
+use crate::ids;
+use crate::layer::Below;
+use crate::mounts::{self, Origins};
 
 /// Filesystems that belong to the user namespace of who mounts them, or to that of another namespace of theirs.
 const OF_USER_NAMESPACES: [&str; 8] =
@@ -22,14 +25,18 @@ pub(crate) struct Sources(VecDeque<OwnedFd>);
 impl Sources {
     /// Makes them, with the rights of the guest's root.
     pub(crate) fn make(config: &GuestConfig, places: &Places) -> Result<Self> {
-        let mut made = VecDeque::new();
-        made.push_back(
-            mounts::open_share(&places.shares, &config.root.share, true)
-                .named("root.path", format_args!("share {:?}", config.root.share))?,
-        );
-        for mount in config.mounts.iter().filter(|mount| is_guests(&mount.source)) {
-            made.push_back(mounts::make(&places.shares, mount, None)?);
-        }
+        let share = mounts::open_share(&places.shares, &config.root.share, true)
+            .named("root.path", format_args!("share {:?}", config.root.share))?;
+        let mut made = match &config.root.layer {
+            None => with_mounts(share, config, Origins { shares: &places.shares, layer: None })?,
+            Some(_) => {
+                let below = Below::new(&share, &places.stage)?;
+                let origins = Origins { shares: &places.shares, layer: Some(below.layer()) };
+                let made = below.tree(true).and_then(|tree| with_mounts(tree, config, origins));
+                below.take_away(&places.stage)?;
+                made?
+            }
+        };
         made.extend(Nodes::make(config, &places.stage)?.0);
         Ok(Self(made))
     }
@@ -65,9 +72,25 @@ impl Sources {
     }
 }
 
+/// The root, and the mounts of the guest's root.
+fn with_mounts(root: OwnedFd, config: &GuestConfig, origins: Origins<'_>) -> Result<VecDeque<OwnedFd>> {
+    let mut made = VecDeque::from([root]);
+    for mount in config.mounts.iter().filter(|mount| is_guests(&mount.source)) {
+        let tree = mounts::make(origins, mount, None)?;
+        if let (MountSource::Layer { .. }, Some(user)) = (&mount.source, &config.namespaces.user) {
+            let root_of = |ranges| ids::outside(ranges, 0);
+            let (uid, gid) = (root_of(&user.uids), root_of(&user.gids));
+            chownat(&tree, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::EMPTY_PATH)
+                .named(&mount.field, "owner")?;
+        }
+        made.push_back(tree);
+    }
+    Ok(made)
+}
+
 fn is_guests(source: &MountSource) -> bool {
     match source {
-        MountSource::Share { .. } => true,
+        MountSource::Share { .. } | MountSource::Layer { .. } => true,
         MountSource::Filesystem { fstype, .. } => !OF_USER_NAMESPACES.contains(&fstype.as_str()),
     }
 }

@@ -11,6 +11,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::dial::Dial;
 use crate::failure::{self, Named, Result};
+use crate::layer::Staged;
 use crate::setup::{self, Child};
 use crate::sources::Sources;
 use crate::sys::Process;
@@ -67,6 +68,8 @@ fn prepare_and_clone(
     if let Some(user) = user {
         user_namespace::give_streams(user, &config.process, child.ends);
     }
+    let layer = config.root.layer.as_ref();
+    let _on_the_stage = layer.map(|layer| Staged::new(layer, &places.stage)).transpose()?;
     let (main, init) = time_namespace::with_offsets(time, || processes(child, cgroup))?;
     let Some(user) = user else { return Ok((main, init)) };
     let first = init.as_ref().unwrap_or(&main);

@@ -109,6 +109,24 @@ pub struct RootConfig {
     pub share: String,
     /// Mounted read-only. The host enforces it for the share; the agent does for what it adds on top.
     pub readonly: bool,
+    /// What is written goes here; the share stays as it is.
+    pub layer: Option<Layer>,
+}
+
+/// A filesystem of the guest's own, over the root filesystem's share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Layer {
+    /// In the guest's memory.
+    Tmpfs {
+        /// The most that it holds.
+        bytes: u64,
+    },
+    /// On a disk, which has an ext4 filesystem already.
+    Ext4 {
+        /// The disk's path in the agent's /dev.
+        device: String,
+    },
 }
 
 /// One mount of the container.
@@ -151,6 +169,11 @@ pub enum MountSource {
         name: String,
         /// The host path is a file, not a directory.
         file: bool,
+    },
+    /// A directory of the root filesystem's [`Layer`], at first as what it is mounted on.
+    Layer {
+        /// The directory's name in the layer.
+        name: String,
     },
     /// A filesystem of the guest's kernel.
     Filesystem {

@@ -34,7 +34,7 @@ mod message;
 mod process;
 
 pub use guest_config::{
-    CgroupConfig, CgroupSetting, DeviceNode, GuestConfig, IdMode, IdRange, MountConfig, MountSource,
+    CgroupConfig, CgroupSetting, DeviceNode, GuestConfig, IdMode, IdRange, Layer, MountConfig, MountSource,
     Namespaces, RecursiveAttributes, RootConfig, StartHook, TimeOffset, TimeOffsets, UserNamespace,
 };
 pub use message::{
@@ -46,7 +46,7 @@ pub use process::{
 };
 
 /// Version of the conversation; changed whenever a message changes its meaning or shape.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Names one build of the workspace: package version, then what the build adds to it (`DRUPE_BUILD`).
 pub const BUILD: &str = match option_env!("DRUPE_BUILD") {

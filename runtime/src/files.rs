@@ -7,16 +7,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use drupe_vmm::ShareFile;
+use drupe_vmm::{DiskFile, ShareFile};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Resource, Rlimit};
 
+use crate::ext4;
 use crate::idmap;
 use crate::image::{self, ImageError, Kernel};
 use crate::kvm::{self, KvmError};
-use crate::plan::{HostPlan, SharePlan};
+use crate::plan::{DiskPlan, HostPlan, SharePlan};
 use crate::sys::{self, MountChange};
 
 /// Descriptors that the fd table gets room for at once. Growing it with several threads costs a grace period
@@ -47,6 +48,10 @@ pub(crate) enum FilesError {
          mount of its own"
     )]
     ReadOnlyNeedsPrivilege { field: String, path: PathBuf },
+    #[error(
+        "writable_layer.directory: {directory:?}: no file of {bytes} bytes without a name can be made there"
+    )]
+    Disk { directory: PathBuf, bytes: u64, source: io::Error },
 }
 
 /// Every file of a machine but its ports.
@@ -56,6 +61,7 @@ pub(crate) struct Files {
     pub(crate) kernel: Kernel,
     pub(crate) initramfs: File,
     pub(crate) shares: Vec<ShareFile>,
+    pub(crate) disk: Option<DiskFile>,
 }
 
 /// Opens them. /dev/kvm is last, so that a machine without KVM still tells everything else that is wrong.
@@ -67,7 +73,8 @@ pub(crate) fn open(
     let kernel = image::kernel(plan.kernel.path(kernel))?;
     let initramfs = image::initramfs(plan.initramfs.path(initramfs))?;
     let shares = plan.shares.iter().map(share).collect::<Result<_, _>>()?;
-    Ok(Files { kvm: kvm::open()?, kernel, initramfs, shares })
+    let disk = plan.disk.as_ref().map(disk).transpose()?;
+    Ok(Files { kvm: kvm::open()?, kernel, initramfs, shares, disk })
 }
 
 /// Makes room for file descriptors before there are threads: the limit raised, and the table grown to [`FD_SLOTS`].
@@ -84,6 +91,22 @@ pub(crate) fn reserve_fds() {
     if let Ok(highest) = i32::try_from(slots.saturating_sub(1)) {
         let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), highest);
     }
+}
+
+/// A sparse file with an empty filesystem. It has no name, and cannot be given one: it ends with its last descriptor,
+/// whatever becomes of its machine.
+fn disk(plan: &DiskPlan) -> Result<DiskFile, FilesError> {
+    let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    let made = rustix::fs::open(&plan.directory, flags, Mode::RUSR | Mode::WUSR);
+    let made = made.map_err(io::Error::from).and_then(|file| {
+        let file = File::from(file);
+        ext4::format(&file, plan.bytes).map(|()| file)
+    });
+    let file = made.map_err(|source| {
+        let directory = plan.directory.clone();
+        FilesError::Disk { directory, bytes: plan.bytes, source }
+    })?;
+    Ok(DiskFile { file, name: "layer".into(), scratch: true })
 }
 
 fn share(plan: &SharePlan) -> Result<ShareFile, FilesError> {

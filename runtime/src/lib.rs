@@ -23,6 +23,7 @@ mod control;
 mod descriptors;
 pub mod device_program;
 pub mod document;
+mod ext4;
 mod files;
 mod handover;
 pub mod hooks;

@@ -12,12 +12,19 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
 }
 
+/// The settings of `NAME.toml`; the defaults where there is none.
+fn settings(name: &str) -> Settings {
+    let path = goldens().join(format!("{name}.toml"));
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    Settings::parse(&text, &path).unwrap()
+}
+
 /// The plan of `NAME.json`, whose bundle is in /bundle and whose bind mounts have these sources.
 fn planned(name: &str, sources: &[(usize, SourceKind)]) -> String {
     let path = goldens().join(format!("{name}.json"));
     let config = Config::parse(&std::fs::read(&path).unwrap(), &path).unwrap();
     let bundle = Bundle { dir: "/bundle".into(), config, sources: sources.iter().copied().collect() };
-    match plan(&bundle, &"golden".parse().unwrap(), &Settings::default(), false) {
+    match plan(&bundle, &"golden".parse().unwrap(), &settings(name), false) {
         Ok(plan) => format!("{plan:#?}\n"),
         Err(error) => format!("{error}: {}\n", error.problem),
     }
@@ -87,6 +94,13 @@ fn resources() {
 fn immutable() {
     check("immutable", &[(0, SourceKind::Directory), (1, SourceKind::Directory)]);
     check("refused-immutable", &[(0, SourceKind::Directory), (1, SourceKind::Directory)]);
+}
+
+#[test]
+fn writable_layers() {
+    check("layer-tmpfs", &[]);
+    check("layer-ext4", &[(0, SourceKind::Directory)]);
+    check("layer-readonly", &[]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const APPLETS: &[&str] = &[
     "sh", "cat", "ls", "kill", "sleep", "head", "dd", "id", "grep", "stat", "wc", "echo", "env", "pwd",
     "mkdir", "touch", "hostname", "readlink", "ps", "mount", "md5sum", "test", "true", "chmod", "uname",
-    "ifconfig", "ionice", "ln", "stty", "tty",
+    "ifconfig", "ionice", "ln", "stty", "tty", "chown",
 ];
 
 /// Why the tests cannot run here, if they cannot.
@@ -368,7 +368,7 @@ pub(crate) fn script(text: &str) -> GuestConfig {
 pub(crate) fn command(args: &[&str]) -> GuestConfig {
     GuestConfig {
         id: "c1".into(),
-        root: RootConfig { share: "root".into(), readonly: false },
+        root: RootConfig { share: "root".into(), readonly: false, layer: None },
         mounts: vec![filesystem("proc", "/proc", "")],
         process: Process {
             args: args.iter().map(ToString::to_string).collect(),

@@ -13,6 +13,7 @@ mod freezing;
 mod hooks;
 mod host;
 mod identity;
+mod layers;
 mod mounts;
 mod namespaces;
 mod policy;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         namespaces::TESTS,
         confinement::TESTS,
         hooks::TESTS,
+        layers::TESTS,
         execs::TESTS,
         files::TESTS,
         freezing::TESTS,

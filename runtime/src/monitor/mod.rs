@@ -187,7 +187,7 @@ fn machine_files(
         kernel: files.kernel.file,
         initramfs: Some(files.initramfs),
         shares: files.shares,
-        disks: Vec::new(),
+        disks: files.disk.into_iter().collect(),
         ports,
         console,
     }

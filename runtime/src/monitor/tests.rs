@@ -22,7 +22,7 @@ use crate::text::chain;
 fn guest_config() -> GuestConfig {
     GuestConfig {
         id: "c".into(),
-        root: RootConfig { share: "rootfs".into(), readonly: false },
+        root: RootConfig { share: "rootfs".into(), readonly: false, layer: None },
         process: Process {
             args: vec!["true".into()],
             cwd: "/".into(),

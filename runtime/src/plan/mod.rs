@@ -8,6 +8,7 @@ mod cpu_list;
 mod devices;
 pub mod exec;
 mod hooks;
+mod layer;
 mod mounts;
 mod names;
 mod namespaces;
@@ -52,6 +53,8 @@ pub struct Plan {
 pub struct HostPlan {
     /// Files and directories that the guest sees.
     pub shares: Vec<SharePlan>,
+    /// The disk of a writable layer.
+    pub disk: Option<DiskPlan>,
     /// `linux.cgroupsPath`: the cgroup that the monitor is put into.
     pub cgroups_path: Option<String>,
     /// `linux.resources`: what the container may use.
@@ -64,6 +67,15 @@ pub struct HostPlan {
     pub kernel: ImagePlan,
     /// The guest's initramfs.
     pub initramfs: ImagePlan,
+}
+
+/// A file without a name that is a disk of the guest's, with an empty filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// The directory in whose filesystem it is.
+    pub directory: PathBuf,
+    /// The most that it takes.
+    pub bytes: u64,
 }
 
 /// Which file the guest starts from.
@@ -157,14 +169,18 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, settings: &Settings, debug: bool)
         settings: limits::guest::settings(resources, limits::FIELD, inits),
         device_program: device_program(resources)?,
     };
-    let (root, mut root_share) = mounts::root(bundle);
+    let (mut root, mut root_share) = mounts::root(bundle);
     let mut mounts = mounts::mounts(bundle)?;
     cache::mark(bundle, &mut root_share, &mut mounts)?;
+    let layer = layer::layer(&settings.writable_layer, machine.memory, root.readonly);
+    root.layer = layer.guest;
+    // The host sees to it that nothing is written to what lies below a layer.
+    root_share.readonly |= root.layer.is_some();
     warnings.extend(mounts.warnings);
     let guest = GuestConfig {
         id: id.to_string(),
         root,
-        mounts: mounts.mounts,
+        mounts: layer.volumes.into_iter().chain(mounts.mounts).collect(),
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         namespaces,
@@ -179,6 +195,7 @@ pub fn plan(bundle: &Bundle, id: &ContainerId, settings: &Settings, debug: bool)
     };
     let host = HostPlan {
         shares: std::iter::once(root_share).chain(mounts.shares).collect(),
+        disk: layer.disk,
         cgroups_path: linux.cgroups_path().as_ref().map(|path| path.to_string_lossy().into_owned()),
         resources: resources.clone(),
         hooks: hooks::host(config)?,

@@ -60,7 +60,7 @@ pub(crate) fn root(bundle: &Bundle) -> (RootConfig, SharePlan) {
         idmap: None,
         cache: ShareCache::Shared,
     };
-    (RootConfig { share: ROOT_SHARE.into(), readonly }, share)
+    (RootConfig { share: ROOT_SHARE.into(), readonly, layer: None }, share)
 }
 
 /// `linux.rootfsPropagation`, as flags of mount(2).
@@ -235,6 +235,8 @@ impl Mounts {
                     share.readonly = options.readonly();
                 }
             }
+            // Not one of `mounts`.
+            MountSource::Layer { .. } => {}
             MountSource::Filesystem { data, .. } => {
                 let both = std::iter::once(data.as_str()).chain(options.data.iter().map(String::as_str));
                 *data = both.filter(|option| !option.is_empty()).collect::<Vec<_>>().join(",");

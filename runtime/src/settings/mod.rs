@@ -38,6 +38,8 @@ pub struct Settings {
     pub memory: MemorySettings,
     /// Processors of machines.
     pub vcpus: VcpuSettings,
+    /// What takes the writes to root filesystems.
+    pub writable_layer: WritableLayer,
     /// What a config.json may choose by itself.
     pub allow: Allow,
 }
@@ -78,6 +80,41 @@ impl Default for VcpuSettings {
     fn default() -> Self {
         Self { default: VcpuCount::ONE, max: VcpuCount::MAX }
     }
+}
+
+/// What takes the writes to a container's root filesystem.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WritableLayer {
+    /// What it is.
+    pub kind: LayerKind,
+    /// The most that it holds.
+    #[serde(deserialize_with = "size::layer")]
+    pub size: Size,
+    /// Where on the host the files of ext4 layers are made.
+    pub directory: PathBuf,
+    /// Directories of containers that are on the layer itself, with no overlay in between.
+    pub volumes: Vec<PathBuf>,
+}
+
+impl Default for WritableLayer {
+    fn default() -> Self {
+        let (size, directory) = (Size(10 << 30), PathBuf::from("/var/tmp"));
+        Self { kind: LayerKind::None, size, directory, volumes: Vec::new() }
+    }
+}
+
+/// What kind of filesystem a writable layer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerKind {
+    /// There is no layer: what is written is in the bundle's root filesystem.
+    #[default]
+    None,
+    /// In the guest's memory.
+    Tmpfs,
+    /// In a file of the host that has no name.
+    Ext4,
 }
 
 /// What the `vm` object of a config.json may choose.
@@ -159,8 +196,13 @@ impl Settings {
                 .map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1),
             message: error.message().trim_end().replace('\n', ", "),
         })?;
-        for (key, value) in [("kernel", &settings.kernel), ("initramfs", &settings.initramfs)] {
-            if let Some(value) = value.as_ref().filter(|value| !value.is_absolute()) {
+        let layer = &settings.writable_layer;
+        let paths = settings.kernel.iter().map(|value| ("kernel", value));
+        let paths = paths.chain(settings.initramfs.iter().map(|value| ("initramfs", value)));
+        let paths = paths.chain([("writable_layer.directory", &layer.directory)]);
+        let paths = paths.chain(layer.volumes.iter().map(|value| ("writable_layer.volumes", value)));
+        for (key, value) in paths {
+            if !value.is_absolute() {
                 return Err(SettingsError::Relative { path: path.to_owned(), key, value: value.clone() });
             }
         }

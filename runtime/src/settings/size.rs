@@ -6,6 +6,8 @@ use drupe_vmm::{MemorySize, VcpuCount};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::ext4;
+
 /// A number of bytes: a number alone, or a text with `K`, `M`, `G` or `T` behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -51,6 +53,16 @@ pub(super) fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Memor
         let (least, most) = (MemorySize::MIN.bytes() >> 20, MemorySize::MAX.bytes() >> 40);
         D::Error::custom(format_args!("{bytes}: must be {least}M to {most}T"))
     })
+}
+
+/// Size of a writable layer.
+pub(super) fn layer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if !ext4::SIZES.contains(&size.0) {
+        let (least, most) = (ext4::SIZES.start() >> 20, ext4::SIZES.end() >> 40);
+        return Err(D::Error::custom(format_args!("{}: must be {least}M to {most}T", size.0)));
+    }
+    Ok(size)
 }
 
 /// Processors of a machine.

@@ -33,6 +33,10 @@ fn the_example_in_the_documentation_is_the_defaults() {
         "vm_parameters",
         "vm_initrd",
         "vm_hardware",
+        "kind",
+        "size",
+        "directory",
+        "volumes",
     ] {
         assert!(
             text.lines().any(|line| line.starts_with(&format!("{key} = "))),
@@ -46,6 +50,7 @@ fn every_key_is_read() {
     let settings = parse(
         "kernel = \"/k\"\ninitramfs = \"/i\"\n[memory]\ndefault = \"256M\"\nmax = \"4G\"\nspare = 1048576\n\
          [vcpus]\ndefault = 2\nmax = 8\n\
+         [writable_layer]\nkind = \"ext4\"\nsize = \"1G\"\ndirectory = \"/d\"\nvolumes = [\"/v\"]\n\
          [allow]\nvm_kernel = true\nvm_parameters = true\nvm_initrd = true\nvm_hardware = true\n",
     )
     .unwrap();
@@ -54,6 +59,13 @@ fn every_key_is_read() {
     assert_eq!(settings.memory.max.bytes(), 4 << 30);
     assert_eq!(settings.memory.spare, Size(1 << 20));
     assert_eq!((settings.vcpus.default.get(), settings.vcpus.max.get()), (2, 8));
+    let layer = WritableLayer {
+        kind: LayerKind::Ext4,
+        size: Size(1 << 30),
+        directory: "/d".into(),
+        volumes: vec!["/v".into()],
+    };
+    assert_eq!(settings.writable_layer, layer);
     let allow = Allow { vm_kernel: true, vm_parameters: true, vm_initrd: true, vm_hardware: true };
     assert_eq!(settings.allow, allow);
     assert_eq!(parse("").unwrap(), Settings::default());
@@ -69,6 +81,19 @@ fn what_is_wrong_is_named_with_file_and_line() {
         ("[memory]\nspare = \"1,5G\"", "c.toml: line 2: \"1,5G\": not a size such as \"128M\""),
         ("[memory]\nspare = -1", "c.toml: line 2: -1: must not be negative"),
         ("\n[vcpus]\nmax = 33", "c.toml: line 3: 33: must be 1 to 32"),
+        (
+            "[writable_layer]\nkind = \"xfs\"",
+            "c.toml: line 2: unknown variant `xfs`, expected one of `none`, `tmpfs`, `ext4`",
+        ),
+        ("[writable_layer]\nsize = \"15M\"", "c.toml: line 2: 15728640: must be 16M to 8T"),
+        (
+            "[writable_layer]\ndirectory = \"d\"",
+            "c.toml: writable_layer.directory: \"d\": must be an absolute path",
+        ),
+        (
+            "[writable_layer]\nvolumes = [\"/v\", \"w\"]",
+            "c.toml: writable_layer.volumes: \"w\": must be an absolute path",
+        ),
         ("kernel = \"k\"", "c.toml: kernel: \"k\": must be an absolute path"),
         ("kernel", "c.toml: line 1: "),
     ] {

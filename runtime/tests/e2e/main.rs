@@ -31,6 +31,7 @@ mod filesystem;
 mod hooks;
 mod isolation;
 mod labels;
+mod layers;
 mod many;
 mod mount_safety;
 mod mounts;
@@ -100,6 +101,7 @@ fn all() -> Vec<Case> {
         size::cases,
         debian::cases,
         isolation::cases,
+        layers::cases,
         labels::cases,
         cgroups::cases,
         rootless::cases,
