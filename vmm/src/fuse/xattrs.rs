@@ -17,9 +17,11 @@ const MAX: usize = 64 << 10;
 /// `FUSE_SETXATTR_ACL_KILL_SGID`
 const ACL_KILL_SGID: u32 = 1;
 
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+
 /// Whether a guest may see and set an attribute. Others are the host's: labels of its security modules, for one.
 fn is_allowed(name: &[u8]) -> bool {
-    let exact: [&[u8]; 3] = [b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default"];
+    let exact: [&[u8]; 3] = [b"security.capability", ACCESS_ACL, b"system.posix_acl_default"];
     name.starts_with(b"user.") || name.starts_with(b"trusted.") || exact.contains(&name)
 }
 
@@ -79,7 +81,8 @@ impl FuseServer {
         let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
         let file = self.nodes.descriptor(header.node)?;
         rustix::fs::setxattr(host::path(&file), &name, value, flags)?;
-        if more & ACL_KILL_SGID != 0 {
+        // The guest says so of default ACLs as well, which change no mode.
+        if more & ACL_KILL_SGID != 0 && name.as_bytes() == ACCESS_ACL {
             let mode = Status::of(&file)?.attr.mode;
             let kept = Mode::from_raw_mode(mode & 0o5777);
             if mode & libc::S_ISGID != 0 {
