@@ -10,6 +10,9 @@
 //!                                was before that and how long it took, in nanoseconds
 //! probe write PATH TEXT          writes a file; prints 0 or the errno
 //! probe remount-rw PATH          remounts read-write, the mount and its superblock; prints both errnos
+//! probe record DIR SEED [unsynced] writes files in many ways until it fails; prints what must be there from then on
+//! probe recorded DIR [KIND N]... prints what of it is not there; all of each kind up to N was acknowledged
+//! probe SECONDS                  sleeps so long, as a sleep(1) of any name would
 //! probe flood BYTES [FD [STATUS]] writes the pattern of `pattern` to a descriptor, then ends at once
 //! ```
 //!
@@ -19,12 +22,14 @@
 mod act;
 mod arch;
 mod pattern;
+mod record;
 mod report;
 
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const USAGE: u8 = 64;
 
@@ -57,6 +62,13 @@ fn run(words: &[&str]) -> io::Result<u8> {
         ["flood", bytes] => act::flood(number(bytes)?, 1, 0),
         ["flood", bytes, fd] => act::flood(number(bytes)?, number(fd)?, 0),
         ["flood", bytes, fd, status] => act::flood(number(bytes)?, number(fd)?, number(status)?),
+        ["record", dir, seed] => record::record(dir, number(seed)?, true, say),
+        ["record", dir, seed, "unsynced"] => record::record(dir, number(seed)?, false, say),
+        ["recorded", dir, last @ ..] => record::recorded(dir, last, say),
+        [seconds] if seconds.bytes().all(|byte| byte.is_ascii_digit()) => {
+            std::thread::sleep(Duration::from_secs(number(seconds)?));
+            Ok(0)
+        }
         _ => Err(io::Error::other("unknown request")),
     }
 }
