@@ -153,7 +153,7 @@ impl<'stage> Bundle<'stage> {
 }
 
 /// `DRUPE_TEST_PROBE`, or the probe beside this test's own build.
-fn probe_program() -> PathBuf {
+pub(crate) fn probe_program() -> PathBuf {
     let path = env::var_os("DRUPE_TEST_PROBE").map_or_else(
         || {
             let own = env::current_exe().expect("own path");

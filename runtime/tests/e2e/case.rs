@@ -103,7 +103,12 @@ pub(crate) fn require_kvm() -> bool {
 
 /// A count, ten times as large when `DRUPE_TEST_SCALE=soak`.
 pub(crate) fn scaled(count: u32) -> u32 {
-    if env::var_os("DRUPE_TEST_SCALE").is_some_and(|value| value == "soak") { count * 10 } else { count }
+    if is_soak() { count * 10 } else { count }
+}
+
+/// Whether there is time: `DRUPE_TEST_SCALE=soak`.
+pub(crate) fn is_soak() -> bool {
+    env::var_os("DRUPE_TEST_SCALE").is_some_and(|value| value == "soak")
 }
 
 thread_local! {
@@ -118,4 +123,30 @@ pub(crate) fn keep_panics() {
         let place = info.location().map(|place| format!("\n  at {place}")).unwrap_or_default();
         LAST_PANIC.replace(format!("{text}{place}"));
     }));
+}
+
+/// The cases that `DRUPE_TEST_SHARD` and `DRUPE_TEST_ONLY` leave.
+pub(crate) fn selected(cases: Vec<Case>) -> Vec<Case> {
+    let mut cases = shard(cases, env::var("DRUPE_TEST_SHARD").ok().as_deref());
+    if let Ok(only) = env::var("DRUPE_TEST_ONLY") {
+        cases.retain(|case| only.split_whitespace().any(|name| name == case.name));
+    }
+    cases
+}
+
+/// The part `K/N` of the cases: each case, the longest first, goes to the part that has least so far.
+fn shard(mut cases: Vec<Case>, part: Option<&str>) -> Vec<Case> {
+    let Some(part) = part else { return cases };
+    let numbers = part.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let Some((wanted, count)) = numbers.filter(|&(k, n): &(usize, usize)| 1 <= k && k <= n) else {
+        panic!("DRUPE_TEST_SHARD={part}: not K/N with K from 1 to N");
+    };
+    cases.sort_by_key(|case| std::cmp::Reverse(case.cost));
+    let mut load = vec![0; count];
+    cases.retain(|case| {
+        let (least, _) = load.iter().enumerate().min_by_key(|entry| entry.1).expect("N is at least 1");
+        load[least] += case.cost;
+        least == wanted - 1
+    });
+    cases
 }

@@ -25,7 +25,9 @@ mod container;
 mod crash;
 mod crash_steps;
 mod debian;
+mod disk;
 mod exit_status;
+mod failing_disk;
 mod fields;
 mod filesystem;
 mod hooks;
@@ -57,7 +59,6 @@ mod systemd;
 mod terminals;
 mod verbs;
 
-use std::env;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
@@ -73,10 +74,7 @@ fn main() -> ExitCode {
     running::default_signals();
     case::keep_panics();
     let subject: &'static Subject = Box::leak(Box::new(Subject::from_env()));
-    let mut cases = shard(all(), env::var("DRUPE_TEST_SHARD").ok().as_deref());
-    if let Ok(only) = env::var("DRUPE_TEST_ONLY") {
-        cases.retain(|case| only.split_whitespace().any(|name| name == case.name));
-    }
+    let cases = case::selected(all());
     if !args.list {
         eprintln!("runtime under test: {}", subject.program.display());
         if let (Kind::Drupe, Err(reason)) = (subject.kind, subject.machine()) {
@@ -95,6 +93,7 @@ fn all() -> Vec<Case> {
         signals::cases,
         mounts::cases,
         mount_safety::cases,
+        failing_disk::cases,
         process::cases,
         fields::cases,
         filesystem::cases,
@@ -121,21 +120,4 @@ fn all() -> Vec<Case> {
         stress::cases,
     ];
     areas.iter().flat_map(|area| area()).collect()
-}
-
-/// The part `K/N` of the cases: each case, the longest first, goes to the part that has least so far.
-fn shard(mut cases: Vec<Case>, part: Option<&str>) -> Vec<Case> {
-    let Some(part) = part else { return cases };
-    let numbers = part.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
-    let Some((wanted, count)) = numbers.filter(|&(k, n): &(usize, usize)| 1 <= k && k <= n) else {
-        panic!("DRUPE_TEST_SHARD={part}: not K/N with K from 1 to N");
-    };
-    cases.sort_by_key(|case| std::cmp::Reverse(case.cost));
-    let mut load = vec![0; count];
-    cases.retain(|case| {
-        let (least, _) = load.iter().enumerate().min_by_key(|entry| entry.1).expect("N is at least 1");
-        load[least] += case.cost;
-        least == wanted - 1
-    });
-    cases
 }

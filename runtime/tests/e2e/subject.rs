@@ -23,10 +23,15 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// `DRUPE_TEST_RUNTIME`, or the drupe of this build. What is not called drupe is another runtime.
+    /// `DRUPE_TEST_RUNTIME`, or the drupe of this build.
     pub(crate) fn from_env() -> Self {
         let program = env::var_os("DRUPE_TEST_RUNTIME")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_drupe")), PathBuf::from);
+        Self::of(program)
+    }
+
+    /// What is not called drupe is another runtime.
+    pub(crate) fn of(program: PathBuf) -> Self {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let kind = if name.starts_with("drupe") { Kind::Drupe } else { Kind::Other };
         Self { program, kind, machine: OnceLock::new() }
