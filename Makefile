@@ -47,14 +47,16 @@ check: setup ## formatting, lints, and all tests that need no Linux guest
 	@cargo test -p drupe-vmm --no-run
 	@lab/kvm --flat -- cargo test -p drupe-vmm --lib --tests
 
-test: as-root check build ## all tests: those of check, then real containers in real virtual machines, podman and containerd
+test: as-root check build ## all tests: those of check, then real containers in real virtual machines, their files, podman and containerd
 	@lab/test
 	@guest-kernel/smoke $(DIST)/lib/drupe/vmlinux
 	@runtime/tests/run $(DIST)
+	@runtime/tests/run-filesystem $(DIST)
 	@runtime/tests/run-clients $(DIST)
 
 soak: as-root build ## the container tests with larger counts
 	@DRUPE_TEST_SCALE=soak runtime/tests/run $(DIST)
+	@DRUPE_TEST_SCALE=soak runtime/tests/run-filesystem $(DIST)
 
 as-root:
 	@test "$$(id -u)" = 0 || { echo "the container tests need root: sudo make test" >&2; exit 77; }

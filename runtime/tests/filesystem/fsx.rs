@@ -1,0 +1,42 @@
+//! fsx: random operations on one file, each read compared with what must be there.
+
+use crate::case::{Case, scaled};
+use crate::container::Container;
+use crate::disk::Disk;
+use crate::stage::Stage;
+use crate::{TOOLS, TOOLS_INSIDE, VOLUME_INSIDE, with_tools};
+
+/// A run ends before it counts as hung, on a slow machine too.
+const OPERATIONS_PER_RUN: u32 = 25_000;
+const RUNS: u32 = 4;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let configurations = [
+        ("buffered", include_str!("fsx/buffered.toml"), 20),
+        ("mmap", include_str!("fsx/mmap.toml"), 40),
+        ("aligned", include_str!("fsx/aligned.toml"), 30),
+        ("mixed", include_str!("fsx/mixed.toml"), 40),
+    ];
+    let case = |(name, text, cost): (&'static str, &'static str, u32)| {
+        Case::new(format!("fsx::{name}"), move |stage| fsx(stage, text)).needs_variable(TOOLS).cost(cost)
+    };
+    configurations.map(case).into()
+}
+
+fn fsx(stage: &Stage, configuration: &str) {
+    let disk = Disk::new(stage, 64);
+    let volume = disk.directory("volume");
+    let bundle = with_tools(stage, &volume);
+    std::fs::write(bundle.rootfs().join("fsx.toml"), configuration).expect("a file");
+    let container = Container::started(bundle);
+    let (program, file) = (format!("{TOOLS_INSIDE}/fsx"), format!("{VOLUME_INSIDE}/file"));
+    for seed in 1..=scaled(RUNS) {
+        let (seed, operations) = (seed.to_string(), OPERATIONS_PER_RUN.to_string());
+        let words: [&str; 10] =
+            [&program, "-f", "/fsx.toml", "-S", &seed, "-N", &operations, "-P", "/tmp", &file];
+        let output = container.exec(&words);
+        let right = output.status == 0 && output.stdout_text().contains("All operations completed A-OK!");
+        assert!(right, "seed {seed}: {output:?}");
+    }
+    container.end();
+}
