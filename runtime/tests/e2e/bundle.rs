@@ -154,14 +154,23 @@ impl<'stage> Bundle<'stage> {
 
 /// `DRUPE_TEST_PROBE`, or the probe beside this test's own build.
 pub(crate) fn probe_program() -> PathBuf {
-    let path = env::var_os("DRUPE_TEST_PROBE").map_or_else(
+    program("DRUPE_TEST_PROBE", "drupe-probe")
+}
+
+/// `DRUPE_TEST_FSCALLS`, or the program beside this test's own build.
+pub(crate) fn fscalls_program() -> PathBuf {
+    program("DRUPE_TEST_FSCALLS", "drupe-fscalls")
+}
+
+fn program(variable: &str, name: &str) -> PathBuf {
+    let path = env::var_os(variable).map_or_else(
         || {
             let own = env::current_exe().expect("own path");
-            own.ancestors().nth(2).expect("target/.../deps/e2e").join("drupe-probe")
+            own.ancestors().nth(2).expect("target/.../deps/e2e").join(name)
         },
         PathBuf::from,
     );
-    assert!(path.is_file(), "{}: no probe (cargo build -p drupe-probe makes it)", path.display());
+    assert!(path.is_file(), "{}: not there (cargo build -p {name} makes it)", path.display());
     path
 }
 

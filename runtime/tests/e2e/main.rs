@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `DRUPE_TEST_RUNTIME` | the runtime to test; default: the drupe of this build |
 //! | `DRUPE_TEST_PROBE` | the probe program; default: the drupe-probe of this build |
+//! | `DRUPE_TEST_FSCALLS` | the program of file system calls; default: the drupe-fscalls of this build |
+//! | `DRUPE_TEST_SHRINK=1` | a difference between share and host is looked for with as few calls as possible |
 //! | `DRUPE_TEST_OTHER_INITRAMFS` | an initramfs whose agent is of another build |
 //! | `DRUPE_REQUIRE_KVM=1` | cases that need a machine fail where there is none, instead of being ignored |
 //! | `DRUPE_TEST_SCALE=soak` | ten times the repetitions |
@@ -30,6 +32,7 @@ mod exit_status;
 mod failing_disk;
 mod fields;
 mod filesystem;
+mod fscalls;
 mod hooks;
 mod isolation;
 mod labels;
@@ -97,6 +100,7 @@ fn all() -> Vec<Case> {
         process::cases,
         fields::cases,
         filesystem::cases,
+        fscalls::cases,
         size::cases,
         debian::cases,
         isolation::cases,
