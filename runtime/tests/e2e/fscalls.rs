@@ -15,13 +15,9 @@ use crate::stage::Stage;
 /// Calls of one run. The tree is compared after them.
 const CALLS: u32 = 1000;
 
-/// Calls that differ, for everyone: Linux 6.12 leaves `SB_POSIXACL` out of a FUSE file system's submounts, which the shares
-/// are, and so refuses access control lists there, whatever the server says.
-const LEFT_OUT: &str = "setacl,getacl";
-
-/// And for root without CAP_FSETID: FUSE says of these calls who makes them, not with which capabilities, so that
-/// set-user-ID stays.
-const LEFT_OUT_BARE: &str = "setacl,getacl,fallocate,copy";
+/// Calls that differ for root without CAP_FSETID: FUSE says of these calls who makes them, not with which capabilities, so
+/// that set-user-ID stays.
+const LEFT_OUT_BARE: &str = "fallocate,copy";
 
 /// What the program needs, as any container may have it.
 const CAPABILITIES: [&str; 10] = [
@@ -132,7 +128,7 @@ impl Pair<'_> {
     }
 
     fn options(&self) -> [String; 6] {
-        let left_out = if self.cast == "bare" { LEFT_OUT_BARE } else { LEFT_OUT };
+        let left_out = if self.cast == "bare" { LEFT_OUT_BARE } else { "" };
         let seed = self.seed.to_string();
         ["--as", self.cast, "--seed", &seed, "--without", left_out].map(str::to_owned)
     }
