@@ -127,10 +127,13 @@ impl Pair<'_> {
         first_difference(&ours, &theirs)
     }
 
-    fn options(&self) -> [String; 6] {
-        let left_out = if self.cast == "bare" { LEFT_OUT_BARE } else { "" };
+    fn options(&self) -> Vec<String> {
         let seed = self.seed.to_string();
-        ["--as", self.cast, "--seed", &seed, "--without", left_out].map(str::to_owned)
+        let mut options = vec!["--as", self.cast, "--seed", &seed];
+        if self.cast == "bare" {
+            options.extend(["--without", LEFT_OUT_BARE]);
+        }
+        options.into_iter().map(str::to_owned).collect()
     }
 
     /// How to see a difference again.
