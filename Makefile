@@ -17,7 +17,7 @@ export DRUPE_BUILD := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | h
 RELEASE = target/$$(rustc -vV | sed -n 's/^host: //p')/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test soak bench install clean as-root
+.PHONY: help setup build demo check test conformance fuzz soak bench install clean as-root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -47,12 +47,19 @@ check: setup ## formatting, lints, and all tests that need no Linux guest
 	@cargo test -p drupe-vmm --no-run
 	@lab/kvm --flat -- cargo test -p drupe-vmm --lib --tests
 
-test: as-root check build ## all tests: those of check, then real containers in real virtual machines, their files, podman and containerd
+test: as-root check build ## all tests: those of check, then real containers in real virtual machines, podman and containerd
 	@lab/test
 	@guest-kernel/smoke $(DIST)/lib/drupe/vmlinux
 	@runtime/tests/run $(DIST)
-	@runtime/tests/run-filesystem $(DIST)
 	@runtime/tests/run-clients $(DIST)
+
+conformance: as-root build ## the shared filesystem beside the host's own: pjdfstest, fsx, power cuts, random calls
+	@runtime/tests/run-filesystem $(DIST)
+	@cargo build --release -p drupe-fscalls
+	@DRUPE_TEST_FSCALLS=$$PWD/$(RELEASE)/drupe-fscalls runtime/tests/run $(DIST) fscalls
+
+fuzz: ## fuzz the file server of the shared filesystem for SECONDS, 600 if not given
+	@fuzz/run fuse $(or $(SECONDS),600)
 
 soak: as-root build ## the container tests with larger counts
 	@DRUPE_TEST_SCALE=soak runtime/tests/run $(DIST)

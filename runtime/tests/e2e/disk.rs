@@ -66,9 +66,12 @@ impl Disk {
         run(Command::new("umount").arg("--lazy").arg(&self.at));
     }
 
-    /// A new directory on it; everyone may write to it.
+    /// A new and empty directory on it; everyone may write to it.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.at.join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path).expect("own directory");
+        }
         fs::create_dir(&path).expect("a new directory");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("own directory");
         path

@@ -5,12 +5,16 @@
 //! calls as possible.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::bundle::fscalls_program;
 use crate::case::{Case, scaled};
+use crate::disk::{Disk, available};
 use crate::stage::Stage;
+
+/// Names the program that makes the calls; without it the cases are left out.
+const VARIABLE: &str = "DRUPE_TEST_FSCALLS";
 
 /// Calls of one run. The tree is compared after them.
 const CALLS: u32 = 1000;
@@ -38,48 +42,18 @@ pub(crate) fn cases() -> Vec<Case> {
     for seed in 1..=scaled(1) {
         for cast in ["root", "user", "bare"] {
             let body = move |stage: &Stage| same(stage, cast, seed);
-            cases.push(Case::new(format!("fscalls::as_{cast}_{seed}"), body).cost(20));
+            cases.push(Case::new(format!("fscalls::as_{cast}_{seed}"), body).needs_variable(VARIABLE).needs(available).cost(20));
         }
     }
     cases
 }
 
 fn same(stage: &Stage, cast: &str, seed: u32) {
-    let disk = Disk::new(stage);
+    let disk = Disk::new(stage, 1024);
     let pair = Pair { stage, disk: &disk, cast, seed };
     let Some(difference) = pair.difference(&["--first", "0", "--count", &CALLS.to_string()]) else { return };
     let again = pair.again(&difference);
     panic!("seed {seed} as {cast}:\n{}\n  {again}", difference.text);
-}
-
-/// A file system of its own for the host's run and the container's.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(stage: &Stage) -> Self {
-        let image = stage.path("disk");
-        fs::File::create(&image).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
-        let mounted = Self(stage.directory("mounted"));
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted.0));
-        mounted
-    }
-
-    /// An empty directory.
-    fn directory(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        if path.exists() {
-            fs::remove_dir_all(&path).expect("own directory");
-        }
-        fs::create_dir(&path).expect("a new directory");
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 #[track_caller]

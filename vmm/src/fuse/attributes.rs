@@ -113,11 +113,12 @@ impl FuseServer {
                 AtFlags::empty(),
             )?;
         }
-        let uid = changes.has(set::UID).then(|| Uid::from_raw(changes.uid));
-        let gid = changes.has(set::GID).then(|| Gid::from_raw(changes.gid));
-        if changes.uid == u32::MAX && uid.is_some() || changes.gid == u32::MAX && gid.is_some() {
+        let asks_for_none = |field, id| changes.has(field) && id == u32::MAX;
+        if asks_for_none(set::UID, changes.uid) || asks_for_none(set::GID, changes.gid) {
             return Err(Errno::INVAL);
         }
+        let uid = changes.has(set::UID).then(|| Uid::from_raw(changes.uid));
+        let gid = changes.has(set::GID).then(|| Gid::from_raw(changes.gid));
         if uid.is_some() || gid.is_some() {
             rustix::fs::chownat(&file, c"", uid, gid, AtFlags::EMPTY_PATH)?;
         }

@@ -181,3 +181,13 @@ fn what_a_guest_says_to_have_forgotten_is_not_believed_beyond_what_it_knew() {
     assert_eq!(client.open(file, 0), Err(libc::ESTALE), "what nothing keeps is gone");
     assert!(client.lookup(rootfs, b"file").is_ok_and(|node| node != file));
 }
+
+#[test]
+fn an_owner_that_cannot_be_is_invalid() {
+    let (_dir, mut client, _, file) = with_file();
+    for valid in [1 << 1, 1 << 2, 1 << 1 | 1 << 2] {
+        let mut body = Body::default();
+        body.u32(valid).u32(0).zeros(68).u32(u32::MAX).u32(u32::MAX).u32(0);
+        assert_eq!(client.call(SETATTR, file, &body.0).errno, libc::EINVAL, "{valid}");
+    }
+}
