@@ -42,7 +42,12 @@ pub(crate) fn cases() -> Vec<Case> {
     for seed in 1..=scaled(1) {
         for cast in ["root", "user", "bare"] {
             let body = move |stage: &Stage| same(stage, cast, seed);
-            cases.push(Case::new(format!("fscalls::as_{cast}_{seed}"), body).needs_variable(VARIABLE).needs(available).cost(20));
+            cases.push(
+                Case::new(format!("fscalls::as_{cast}_{seed}"), body)
+                    .needs_variable(VARIABLE)
+                    .needs(available)
+                    .cost(20),
+            );
         }
     }
     cases
