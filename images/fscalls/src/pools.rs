@@ -79,12 +79,12 @@ impl Random {
         Mode::from_raw_mode(mode)
     }
 
-    pub(crate) fn owner(&mut self) -> Option<Uid> {
-        self.pick(&[None, None, Some(0), Some(1000), Some(1000), Some(1001)]).map(Uid::from_raw)
-    }
-
-    pub(crate) fn group(&mut self) -> Option<Gid> {
-        self.pick(&[None, None, Some(0), Some(1000), Some(1001), Some(2000), Some(3000)]).map(Gid::from_raw)
+    /// An owner, a group or both: FUSE does not tell of a change of neither, which clears set-user-ID all the same.
+    pub(crate) fn owner_and_group(&mut self) -> (Option<Uid>, Option<Gid>) {
+        let owner = self.pick(&[None, None, Some(0), Some(1000), Some(1000), Some(1001)]);
+        let group = self.pick(&[None, None, Some(0), Some(1000), Some(1001), Some(2000), Some(3000)]);
+        let group = if owner.is_none() { group.or(Some(0)) } else { group };
+        (owner.map(Uid::from_raw), group.map(Gid::from_raw))
     }
 
     /// A time that is told from the present: see [`crate::line::Line::time`].

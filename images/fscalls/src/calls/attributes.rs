@@ -74,7 +74,7 @@ pub(super) fn fchmod(call: &mut Call<'_>) {
 }
 
 pub(super) fn chown(call: &mut Call<'_>) {
-    let (place, owner, group) = (call.place(), call.random.owner(), call.random.group());
+    let (place, (owner, group)) = (call.place(), call.random.owner_and_group());
     let flags = if call.random.one_in(2) { AtFlags::SYMLINK_NOFOLLOW } else { AtFlags::empty() };
     say!(call, "chown {} {owner:?} {group:?} follow {}", place.text(), flags.is_empty());
     let changed = chownat(place.dir(call.world), &place.path, owner, group, flags);
@@ -84,7 +84,7 @@ pub(super) fn chown(call: &mut Call<'_>) {
 }
 
 pub(super) fn fchown(call: &mut Call<'_>) {
-    let (slot, owner, group) = (call.slot(), call.random.owner(), call.random.group());
+    let (slot, (owner, group)) = (call.slot(), call.random.owner_and_group());
     say!(call, "fchown {slot} {owner:?} {group:?}");
     let changed = call.with_slot(slot, |fd| rustix::fs::fchown(fd, owner, group));
     if call.line.outcome(changed).is_some() {
