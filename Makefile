@@ -53,10 +53,8 @@ test: as-root check build ## all tests: those of check, then real containers in 
 	@runtime/tests/run $(DIST)
 	@runtime/tests/run-clients $(DIST)
 
-conformance: as-root build ## the shared filesystem beside the host's own: pjdfstest, fsx, power cuts, random calls
+conformance: as-root build ## the shared filesystem beside the host's own: pjdfstest, fsx, power cuts
 	@runtime/tests/run-filesystem $(DIST)
-	@cargo build --release -p drupe-fscalls
-	@DRUPE_TEST_FSCALLS=$$PWD/$(RELEASE)/drupe-fscalls runtime/tests/run $(DIST) fscalls
 
 fuzz: ## fuzz the file server of the shared filesystem for SECONDS, 600 if not given
 	@fuzz/run fuse $(or $(SECONDS),600)

@@ -9,15 +9,15 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bundle::fscalls_program;
-use crate::case::{Case, scaled};
+use crate::case::{Case, is_soak};
 use crate::disk::{Disk, available};
 use crate::stage::Stage;
 
-/// Names the program that makes the calls; without it the cases are left out.
-const VARIABLE: &str = "DRUPE_TEST_FSCALLS";
-
 /// Calls of one run. The tree is compared after them.
 const CALLS: u32 = 1000;
+
+/// Runs of each cast in the soak: 10^5 calls.
+const SEEDS_OF_SOAK: u32 = 34;
 
 /// Calls that differ for root without CAP_FSETID: FUSE says of these calls who makes them, not with which capabilities, so
 /// that set-user-ID stays.
@@ -39,15 +39,10 @@ const CAPABILITIES: [&str; 10] = [
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for seed in 1..=scaled(1) {
+    for seed in 1..=if is_soak() { SEEDS_OF_SOAK } else { 1 } {
         for cast in ["root", "user", "bare"] {
             let body = move |stage: &Stage| same(stage, cast, seed);
-            cases.push(
-                Case::new(format!("fscalls::as_{cast}_{seed}"), body)
-                    .needs_variable(VARIABLE)
-                    .needs(available)
-                    .cost(20),
-            );
+            cases.push(Case::new(format!("fscalls::as_{cast}_{seed}"), body).needs(available).cost(5));
         }
     }
     cases
