@@ -141,7 +141,7 @@ impl FuseServer {
             self.handles.file(header.node, changes.handle)?
         } else {
             self.check_is_file(header.node)?;
-            Arc::new(host::reopen(file, OFlags::WRONLY)?)
+            Arc::new(self.nodes.with_room(|| host::reopen(file, OFlags::WRONLY))?)
         };
         let truncate = || rustix::fs::ftruncate(&opened, changes.size);
         if changes.has(set::KILL_SUIDGID) {

@@ -3,6 +3,7 @@
 //! They are made as the user whose request it is, with that one's umask, which a default ACL of the directory overrides.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
@@ -23,7 +24,7 @@ const PERMISSIONS: u32 = 0o7777;
 
 impl FuseServer {
     /// Whoever makes something in a directory, and the directory's descriptor.
-    fn directory_for(&mut self, header: &Header) -> Result<Arc<std::os::fd::OwnedFd>, Errno> {
+    fn directory_for(&mut self, header: &Header) -> Result<Arc<OwnedFd>, Errno> {
         refuse_in_root(header.node)?;
         let directory = self.nodes.descriptor(header.node)?;
         self.caller.act_as(header.uid, header.gid)?;
@@ -88,12 +89,13 @@ impl FuseServer {
         let directory = self.directory_for(header)?;
         self.caller.mask(umask);
         let new = (flags & OPEN_FLAGS).difference(OFlags::TRUNC) | OFlags::CREATE | OFlags::EXCL;
-        match host::open_below(directory, &name, new, Mode::from_raw_mode(mode & PERMISSIONS)) {
+        let mode = Mode::from_raw_mode(mode & PERMISSIONS);
+        match self.nodes.with_room(|| host::open_below(&directory, &name, new, mode)) {
             Ok(file) => {
                 let status = Status::of(&file)?;
                 let node = self.nodes.enter(header.node, &name, &status, None)?;
                 let entry = self.entry_below(header.node, node, &status)?;
-                let handle = self.add_handle(node, file);
+                let handle = self.add_handle(node, file, new);
                 Ok(created(&entry, handle, 0))
             }
             Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
@@ -122,17 +124,24 @@ impl FuseServer {
         let flags =
             flags & (OFlags::ACCMODE | OFlags::NOATIME) | exclusive | OFlags::TMPFILE | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode & PERMISSIONS);
-        let file = rustix::fs::openat(directory, c".", flags, mode)?;
+        let file = self.nodes.with_room(|| rustix::fs::openat(&directory, c".", flags, mode))?;
         let status = Status::of(&file)?;
         let node = self.nodes.enter_unnamed(share, &status, file.try_clone().map_err(|_| Errno::MFILE)?)?;
         let entry = self.entry_below(header.node, node, &status)?;
-        let handle = self.add_handle(node, file);
+        let handle = self.add_handle(node, file, flags);
         Ok(created(&entry, handle, 0))
     }
 
-    pub(super) fn add_handle(&mut self, node: NodeId, file: std::os::fd::OwnedFd) -> u64 {
+    /// The handle of a file that was opened with `flags`. A guest that does without opening files never gives one back
+    /// (Linux 6.12, `fuse_file_put`): it gets none, and the file stays at hand for a while.
+    pub(super) fn add_handle(&mut self, node: NodeId, file: OwnedFd, flags: OFlags) -> u64 {
+        let file = Arc::new(file);
+        if self.session.no_open {
+            self.handles.add_unasked(node, flags & OFlags::ACCMODE, file);
+            return 0;
+        }
         self.nodes.opened(node);
-        self.handles.add(Handle { node, file: Arc::new(file), listing: None })
+        self.handles.add(Handle { node, file, listing: None })
     }
 }
 

@@ -67,12 +67,13 @@ impl FuseServer {
             result => result,
         };
         let opened = if more & OPEN_KILL_SUIDGID != 0 && flags.contains(OFlags::TRUNC) {
-            self.caller.without_fsetid(header.uid, header.gid, open)?
+            let caller = &mut self.caller;
+            self.nodes.with_room(|| caller.without_fsetid(header.uid, header.gid, open))?
         } else {
-            open()?
+            self.nodes.with_room(open)?
         };
         let is_unchanged = self.is_unchanged_since_opened(node, &Status::of(&opened)?)?;
-        Ok((self.add_handle(node, opened), if is_unchanged { FOPEN_KEEP_CACHE } else { 0 }))
+        Ok((self.add_handle(node, opened, flags), if is_unchanged { FOPEN_KEEP_CACHE } else { 0 }))
     }
 
     /// Only regular files are opened: others are the guest's own (a fifo), or nothing that a guest may reach.
@@ -97,7 +98,8 @@ impl FuseServer {
 
     pub(super) fn release(&mut self, header: &Header, mut body: Fields<'_>) -> Result<Reply, Errno> {
         let handle = body.u64()?;
-        if header.node != ROOT {
+        let has_none = header.node == ROOT || (handle == 0 && self.session.no_open);
+        if !has_none {
             self.handles.remove(header.node, handle)?;
             self.nodes.closed(header.node);
         }
@@ -122,8 +124,11 @@ impl FuseServer {
                 Err(Errno::OPNOTSUPP | Errno::INVAL) if flags != 0 => flags = 0,
                 Err(Errno::AGAIN) if flags != 0 => {
                     let (start, length) = (offset.saturating_add(done as u64), room.len() - done);
-                    self.stats.read(room.len());
-                    return Ok(Reply::Later(done, Box::new(move || read_later(&file, start, length))));
+                    self.stats.read(done);
+                    let stats = Arc::clone(&self.stats);
+                    let read =
+                        move || read_later(&file, start, length).inspect(|bytes| stats.read(bytes.len()));
+                    return Ok(Reply::Later(done, Box::new(read)));
                 }
                 Err(_) if done > 0 => break,
                 Err(errno) => return Err(errno),
@@ -246,7 +251,8 @@ impl FuseServer {
             return Ok(file);
         }
         self.check_is_file(node)?;
-        let file = Arc::new(host::reopen(self.nodes.descriptor(node)?, flags)?);
+        let found = self.nodes.descriptor(node)?;
+        let file = Arc::new(self.nodes.with_room(|| host::reopen(&found, flags))?);
         self.handles.add_unasked(node, flags, Arc::clone(&file));
         Ok(file)
     }
@@ -256,7 +262,8 @@ impl FuseServer {
         if self.nodes.get(node)?.kind != FileType::Directory {
             self.check_is_file(node)?;
         }
-        host::reopen(self.nodes.descriptor(node)?, OFlags::RDONLY)
+        let found = self.nodes.descriptor(node)?;
+        self.nodes.with_room(|| host::reopen(&found, OFlags::RDONLY))
     }
 }
 

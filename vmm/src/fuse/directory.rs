@@ -121,7 +121,8 @@ impl FuseServer {
         if self.nodes.get(node)?.kind != FileType::Directory {
             return Err(Errno::NOTDIR);
         }
-        host::reopen(self.nodes.descriptor(node)?, OFlags::RDONLY | OFlags::DIRECTORY)
+        let found = self.nodes.descriptor(node)?;
+        self.nodes.with_room(|| host::reopen(&found, OFlags::RDONLY | OFlags::DIRECTORY))
     }
 
     pub(super) fn readdir(&mut self, request: &Request<'_, '_>, plus: bool) -> Result<Reply, Errno> {

@@ -37,7 +37,7 @@ impl FuseServer {
     /// The entry for a name, of which the guest is told.
     pub(super) fn entry(&mut self, parent: NodeId, name: &Name) -> Result<Entry, Errno> {
         let directory = self.nodes.descriptor(parent)?;
-        let file = host::find(&directory, name)?;
+        let file = self.nodes.with_room(|| host::find(&directory, name))?;
         let status = Status::of(&file)?;
         let node = self.nodes.enter(parent, name, &status, Some(file))?;
         self.entry_below(parent, node, &status)

@@ -301,13 +301,7 @@ impl Nodes {
         let node = self.get(id)?;
         let (known, born, kind) = (node.id, node.born, node.kind);
         let name = node.place.as_ref().ok_or(Errno::STALE)?.name.clone();
-        let found = match host::find(directory, &name) {
-            Err(Errno::MFILE | Errno::NFILE) => {
-                self.shrink(self.cached / 2);
-                host::find(directory, &name)
-            }
-            result => result,
-        };
+        let found = self.with_room(|| host::find(directory, &name));
         let found = found.map_err(|errno| if errno == Errno::NOENT { Errno::STALE } else { errno })?;
         if !Status::of(&found)?.is_same(known, born, kind) {
             return Err(Errno::STALE);
@@ -418,6 +412,17 @@ impl Nodes {
             node.descriptor = Descriptor::Cached { fd, used: false };
             self.cached += 1;
             self.queue.push_back(id);
+        }
+    }
+
+    /// Opens something. Where descriptors have run out, half of those that are cached make room for it.
+    pub(super) fn with_room<T>(&mut self, mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) if self.cached > 0 => {
+                self.shrink(self.cached / 2);
+                open()
+            }
+            result => result,
         }
     }
 

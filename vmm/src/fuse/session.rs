@@ -63,7 +63,7 @@ impl FuseServer {
         if offered & init::INIT_EXT != 0 {
             offered |= u64::from(body.u32()?) << 32;
         }
-        let agreed = offered & WANTED;
+        let mut agreed = offered & WANTED;
         // Both hold for the whole device, so that one share that others change is enough to rule them out.
         let immutable = self.shares.are_immutable();
         self.session = Session {
@@ -71,6 +71,10 @@ impl FuseServer {
             no_open: immutable && offered & init::NO_OPEN_SUPPORT != 0,
             no_opendir: immutable && offered & init::NO_OPENDIR_SUPPORT != 0,
         };
+        if self.session.no_open {
+            // A file that is not opened here is not truncated by opening it.
+            agreed &= !init::ATOMIC_O_TRUNC;
+        }
         let (low, high) = (agreed & u64::from(u32::MAX), agreed >> 32);
         reply.u32(VERSION).u32(MINOR).u32(readahead);
         reply.u32(u32::try_from(low).map_err(|_| Errno::INVAL)?);

@@ -74,6 +74,40 @@ fn a_process_without_descriptors_says_so_and_recovers() {
     });
 }
 
+#[test]
+fn cached_descriptors_make_room_for_what_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("directory")).unwrap();
+    for file in 0..64 {
+        fs::write(dir.path().join(file.to_string()), "x").unwrap();
+    }
+    child::in_child(|| {
+        let (mut client, rootfs) = client(plain(dir.path()));
+        let directory = client.lookup(rootfs, b"directory").unwrap();
+        let limit = |current| setrlimit(Resource::Nofile, Rlimit { current, maximum: Some(1024) }).unwrap();
+        let fill = |client: &mut Client| {
+            limit(Some(1024));
+            let nodes: Vec<_> =
+                (0..32).map(|file| client.lookup(rootfs, file.to_string().as_bytes()).unwrap()).collect();
+            // All numbers below the first that is free are in use.
+            limit(u64::try_from(File::open("/dev/null").unwrap().as_raw_fd()).ok());
+            nodes
+        };
+        let nodes = fill(&mut client);
+        assert!(client.open(nodes[0], libc::O_RDONLY).is_ok(), "OPEN");
+        fill(&mut client);
+        assert!(client.open_dir(directory).is_ok(), "OPENDIR");
+        fill(&mut client);
+        assert!(client.lookup(rootfs, b"40").is_ok(), "LOOKUP");
+        fill(&mut client);
+        let words = [libc::O_RDWR | libc::O_CREAT, 0o644, 0, 0].map(i32::cast_unsigned);
+        assert_eq!(client.call(CREATE, rootfs, &request(None, &words, &[b"new"])).errno, 0, "CREATE");
+        fill(&mut client);
+        let words = [libc::O_RDWR, 0o644, 0, 0].map(i32::cast_unsigned);
+        assert_eq!(client.call(TMPFILE, rootfs, &request(None, &words, &[b""])).errno, 0, "TMPFILE");
+    });
+}
+
 /// Reads on in a directory; gives the names, and goes to behind the last of them.
 fn read_on(client: &mut Client, node: u64, handle: u64, offset: &mut u64) -> Vec<Vec<u8>> {
     let mut body = Body::default();

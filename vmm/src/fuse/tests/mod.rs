@@ -3,6 +3,7 @@
 mod bounds;
 mod bystander;
 mod child;
+mod immutable;
 mod names;
 mod raw;
 mod readonly;

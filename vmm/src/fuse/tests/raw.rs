@@ -71,6 +71,20 @@ fn any_body_of_any_opcode_is_answered() {
     assert!(client.lookup(ROOT, b"rootfs").is_ok());
 }
 
+#[test]
+fn bytes_that_were_read_are_counted_wherever_they_come_from() {
+    let (dir, mut client, _, file) = with_file();
+    let on_host = File::open(dir.path().join("file")).unwrap();
+    on_host.sync_all().unwrap();
+    // Not in the host's memory any more, if its filesystem is on a disk.
+    rustix::fs::fadvise(&on_host, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let handle = client.open(file, libc::O_RDONLY).unwrap();
+    for count in 1..=2 {
+        assert_eq!(client.read(file, handle).unwrap(), b"contents");
+        assert_eq!(client.counts().read_bytes, 8 * count);
+    }
+}
+
 /// Sends a request whose header says this length; gives the reply's length, and its errno where there is one.
 fn send(client: &mut Client, node: u64, length: usize, body: &[u8], room: usize) -> (usize, Option<i32>) {
     let mut bytes = Body::default();
