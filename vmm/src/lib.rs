@@ -27,6 +27,7 @@
 #![deny(missing_docs)]
 
 mod arch;
+mod buffers;
 mod config;
 pub mod devices;
 mod fuse;
@@ -39,7 +40,7 @@ pub use arch::LoadError;
 pub use config::{DiskFile, MachineConfig, MachineFiles, MemorySize, ShareCache, ShareFile, VcpuCount};
 pub use devices::virtio::fs::FsHandle;
 pub use devices::virtio::vsock::{HostPort, HostPorts, HostStream};
-pub use fuse::{FsCounts, FsStats};
+pub use fuse::FsCounts;
 pub use kvm::KvmError;
 pub use machine::{BuildError, Machine, MachineHandle, RunError, StopReason};
 

@@ -17,11 +17,11 @@ use crate::config::{MachineConfig, MachineFiles};
 use crate::devices::bus::{Bus, Overlap, SharedDevice};
 use crate::devices::power::{PowerRegister, ResetRegister};
 use crate::devices::serial::Serial;
-use crate::devices::virtio::block::{BlockError, BlockThread, BlockThreadHandle};
+use crate::devices::virtio::block::{BlockError, BlockThread};
 use crate::devices::virtio::fs::{FsError, FsHandle, FsThread};
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::vsock::{HostPorts, VsockWorker};
-use crate::devices::virtio::{Interrupt, VirtioDevice, block, fs, vsock};
+use crate::devices::virtio::{DeviceThread, Interrupt, VirtioDevice, block, fs, vsock};
 use crate::gate::Gate;
 use crate::kvm::{KvmError, Vcpu, Vm};
 use crate::vcpu::{Buses, VcpuThreads};
@@ -239,7 +239,7 @@ impl Machine {
         if let Some(fs) = fs {
             fs.join();
         }
-        disks.into_iter().for_each(BlockThreadHandle::join);
+        disks.into_iter().for_each(DeviceThread::join);
         drop(self.vm);
         result.map(|()| self.stop.reason())
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::dispatch::Answer;
 use super::wire::{self, Body};
-use super::{Buffers, FsCounts, FsStats, FuseServer, Limits};
+use super::{FsCounts, FsStats, FuseServer, Limits};
+use crate::buffers::Buffers;
 use crate::config::ShareFile;
 
 /// Bytes of room for a reply, where nothing else is said: a header and 128 KiB.

@@ -1,7 +1,7 @@
 //! Open files and what is in them: `FUSE_OPEN`, `FUSE_RELEASE`, `FUSE_READ`, `FUSE_WRITE`, `FUSE_FSYNC`,
 //! `FUSE_FALLOCATE`, `FUSE_LSEEK`, `FUSE_COPY_FILE_RANGE`, `FUSE_SYNCFS`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,8 @@ use super::host::{self, Status, Time};
 use super::nodes::NodeId;
 use super::shares::refuse_in_root;
 use super::wire::{Body, FOPEN_KEEP_CACHE, Fields, Header, IN_HEADER, ROOT, WRITE_IN};
-use super::{FuseServer, OPEN_FLAGS, session, sys};
+use super::{FuseServer, OPEN_FLAGS, session};
+use crate::buffers::Buffers;
 
 /// `FUSE_OPEN_KILL_SUIDGID`
 const OPEN_KILL_SUIDGID: u32 = 1;
@@ -116,7 +117,7 @@ impl FuseServer {
         let mut flags = libc::RWF_NOWAIT;
         while done < room.len() {
             let part = room.range(done, usize::MAX);
-            match sys::read_at(file.as_fd(), &part, offset.saturating_add(done as u64), flags) {
+            match part.read_from(file.as_fd(), offset.saturating_add(done as u64), flags) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
@@ -290,16 +291,11 @@ fn read_later(file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8>, Err
 }
 
 /// Writes all of it, unless the file ends up full.
-fn write_all(
-    file: std::os::fd::BorrowedFd<'_>,
-    data: &super::Buffers<'_>,
-    offset: u64,
-    flags: i32,
-) -> Result<usize, Errno> {
+fn write_all(file: BorrowedFd<'_>, data: &Buffers<'_>, offset: u64, flags: i32) -> Result<usize, Errno> {
     let mut done = 0;
     while done < data.len() {
         let part = data.range(done, usize::MAX);
-        match sys::write_at(file, &part, offset.saturating_add(done as u64), flags) {
+        match part.write_to(file, offset.saturating_add(done as u64), flags) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(Errno::INTR) => {}

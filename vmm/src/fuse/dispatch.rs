@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use super::FuseServer;
-use super::buffers::Buffers;
 use super::wire::{Body, Fields, Header, IN_HEADER, INTERRUPT, OUT_HEADER, Opcode, WRITE_IN};
+use crate::buffers::Buffers;
 
 /// The longest request but for the data of a write: an extended attribute with its name.
 const MAX_REQUEST: usize = 128 << 10;

@@ -14,7 +14,6 @@
 )]
 
 mod attributes;
-mod buffers;
 mod caller;
 #[cfg(any(test, feature = "fuzzing"))]
 mod client;
@@ -41,11 +40,11 @@ use std::sync::Arc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-pub(crate) use buffers::Buffers;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use client::{Client, Reply};
 pub(crate) use dispatch::{Answer, JobResult, Pending, Ticket};
-pub use stats::{FsCounts, FsStats};
+pub use stats::FsCounts;
+pub(crate) use stats::FsStats;
 
 use crate::config::ShareFile;
 use caller::Caller;

@@ -6,7 +6,7 @@ use super::wire::Opcode;
 
 /// What a file server has done, and holds.
 #[derive(Debug, Default)]
-pub struct FsStats {
+pub(crate) struct FsStats {
     requests: ByOpcode,
     unknown: AtomicU64,
     errors: AtomicU64,
@@ -53,8 +53,7 @@ pub struct FsCounts {
 
 impl FsStats {
     /// The counters now.
-    #[must_use]
-    pub fn counts(&self) -> FsCounts {
+    pub(crate) fn counts(&self) -> FsCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let requests =
             Opcode::ALL.iter().zip(&self.requests.0).map(|(opcode, count)| (opcode.name(), get(count)));

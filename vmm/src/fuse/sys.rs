@@ -5,14 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::buffers::Buffers;
-
 /// Capability that keeps set-user-ID and set-group-ID bits from being cleared (capabilities(7)).
 const CAP_FSETID: u32 = 4;
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
-/// The most slices that one call takes (`UIO_MAXIOV`).
-const MAX_SLICES: usize = 1024;
 
 fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result < 0 {
@@ -122,49 +118,6 @@ impl Capabilities {
         // SAFETY: the header says that there are two sets, which there are.
         check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const self.0) }).map(drop)
     }
-}
-
-/// Reads from a file at `offset` into buffers: preadv2(2) with `flags`.
-pub(super) fn read_at(
-    file: BorrowedFd<'_>,
-    to: &Buffers<'_>,
-    offset: u64,
-    flags: i32,
-) -> Result<usize, Errno> {
-    let guards: Vec<_> =
-        to.slices().iter().take(MAX_SLICES).map(vm_memory::VolatileSlice::ptr_guard_mut).collect();
-    let slices: Vec<_> = guards
-        .iter()
-        .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() })
-        .collect();
-    let (count, offset) = positions(slices.len(), offset)?;
-    // SAFETY: each iovec is the memory behind a guard that outlives the call. It is guest memory, in which bytes may
-    // change at any time, and which is never looked at through references.
-    let done = unsafe { libc::preadv2(file.as_raw_fd(), slices.as_ptr(), count, offset, flags) };
-    check(done as libc::c_long).map(|done| usize::try_from(done).unwrap_or(0))
-}
-
-/// Writes buffers to a file at `offset`: pwritev2(2) with `flags`.
-pub(super) fn write_at(
-    file: BorrowedFd<'_>,
-    from: &Buffers<'_>,
-    offset: u64,
-    flags: i32,
-) -> Result<usize, Errno> {
-    let guards: Vec<_> =
-        from.slices().iter().take(MAX_SLICES).map(vm_memory::VolatileSlice::ptr_guard).collect();
-    let slices: Vec<_> = guards
-        .iter()
-        .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast_mut().cast(), iov_len: guard.len() })
-        .collect();
-    let (count, offset) = positions(slices.len(), offset)?;
-    // SAFETY: as in `read_at`; the kernel only reads it.
-    let done = unsafe { libc::pwritev2(file.as_raw_fd(), slices.as_ptr(), count, offset, flags) };
-    check(done as libc::c_long).map(|done| usize::try_from(done).unwrap_or(0))
-}
-
-fn positions(count: usize, offset: u64) -> Result<(i32, i64), Errno> {
-    Ok((i32::try_from(count).map_err(|_| Errno::INVAL)?, i64::try_from(offset).map_err(|_| Errno::INVAL)?))
 }
 
 /// Reads entries of a directory, as getdents64(2) does, into `buffer`. Gives the number of bytes; 0 is the end.

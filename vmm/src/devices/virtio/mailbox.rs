@@ -12,7 +12,7 @@ use super::Activation;
 pub enum Work {
     /// Serve these queues.
     Start(Activation),
-    /// Drop the queues; then drop the sender, which lets the vCPU go on.
+    /// Drop the queues, and then this, which lets the vCPU go on.
     Stop(SyncSender<()>),
     /// The device is gone; nothing comes after this.
     End,

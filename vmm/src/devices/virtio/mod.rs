@@ -5,10 +5,13 @@
 //! device lets go of them on reset. Nothing is shared between the two but an [`Interrupt`].
 
 pub mod block;
+mod chain;
 pub mod fs;
 pub mod interrupt;
 pub mod mailbox;
 pub mod mmio;
+mod queue;
+mod thread;
 pub mod vsock;
 
 #[cfg(test)]
@@ -16,10 +19,10 @@ pub(crate) mod testing;
 
 pub use interrupt::Interrupt;
 pub use mailbox::{Mailbox, MailboxReceiver, Work, mailbox};
+pub use queue::ActiveQueue;
+pub use thread::DeviceThread;
 
-use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::EventFd;
 
 /// A virtio device without its transport.
 pub trait VirtioDevice: Send {
@@ -54,14 +57,4 @@ pub struct Activation {
     pub features: u64,
     /// The device's interrupt.
     pub interrupt: Interrupt,
-}
-
-/// A queue that the driver has configured: its rings lie in guest memory, and nothing about them changes
-/// until reset.
-#[derive(Debug)]
-pub struct ActiveQueue {
-    /// The queue.
-    pub queue: Queue,
-    /// Readable when the driver has made buffers available.
-    pub kick: EventFd,
 }

@@ -31,7 +31,7 @@ const INDIRECT: u16 = 4;
 
 struct Guest {
     device: Option<Block>,
-    thread: Option<BlockThreadHandle>,
+    thread: Option<DeviceThread>,
     memory: GuestMemoryMmap,
     queue: GuestQueue,
     kick: EventFd,

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use vm_memory::VolatileSlice;
+use rustix::io::Errno;
 
 use super::{BlockError, SECTOR};
+use crate::buffers::Buffers;
 use crate::config::DiskFile;
 
 /// Bytes of the answer to GET_ID (virtio 1.2, 5.2.6).
@@ -68,21 +69,14 @@ impl Disk {
         (whole && end <= self.sectors).then(|| sector.checked_mul(SECTOR)).flatten()
     }
 
-    pub(super) fn read(&self, offset: u64, data: &[VolatileSlice<'_>]) -> io::Result<()> {
-        transfer(data, offset, |buffers, offset| {
-            let count = libc::c_int::try_from(buffers.len()).map_err(io::Error::other)?;
-            // SAFETY: `transfer` gives buffers that lie in guest memory, which nobody in this process has a
-            // reference to: the kernel may write them at any time, as the guest itself does.
-            check(unsafe { libc::preadv(self.file.as_raw_fd(), buffers.as_ptr(), count, offset) })
-        })
+    /// Fills the buffers from `offset` on.
+    pub(super) fn read(&self, offset: u64, room: &Buffers<'_>) -> io::Result<()> {
+        transfer(room, offset, |part, offset| part.read_from(self.file.as_fd(), offset, 0))
     }
 
-    pub(super) fn write(&self, offset: u64, data: &[VolatileSlice<'_>]) -> io::Result<()> {
-        transfer(data, offset, |buffers, offset| {
-            let count = libc::c_int::try_from(buffers.len()).map_err(io::Error::other)?;
-            // SAFETY: `transfer` gives buffers that lie in guest memory and are mapped for as long as the slices live.
-            check(unsafe { libc::pwritev(self.file.as_raw_fd(), buffers.as_ptr(), count, offset) })
-        })
+    /// Writes the buffers from `offset` on.
+    pub(super) fn write(&self, offset: u64, data: &Buffers<'_>) -> io::Result<()> {
+        transfer(data, offset, |part, offset| part.write_to(self.file.as_fd(), offset, 0))
     }
 
     /// Erases `bytes`, which [`Disk::offset`] has found to be there.
@@ -100,46 +94,22 @@ impl Disk {
     }
 }
 
-/// Calls `vectored` until all of `data` was moved.
+/// Calls `act` until all of `data` was moved.
 fn transfer(
-    data: &[VolatileSlice<'_>],
-    mut offset: u64,
-    vectored: impl Fn(&[libc::iovec], i64) -> io::Result<usize>,
+    data: &Buffers<'_>,
+    offset: u64,
+    act: impl Fn(&Buffers<'_>, u64) -> Result<usize, Errno>,
 ) -> io::Result<()> {
-    let guards: Vec<_> = data.iter().map(VolatileSlice::ptr_guard_mut).collect();
-    let mut buffers: Vec<_> = guards
-        .iter()
-        .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() })
-        .collect();
-    let mut rest = buffers.as_mut_slice();
-    while !rest.is_empty() {
-        let moved = match vectored(rest, i64::try_from(offset).map_err(io::Error::other)?) {
+    let mut done = 0;
+    while done < data.len() {
+        match act(&data.range(done, usize::MAX), offset.saturating_add(done as u64)) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            moved => moved?,
-        };
-        offset = offset.saturating_add(moved.try_into().map_err(io::Error::other)?);
-        let done = advance(rest, moved);
-        rest = rest.get_mut(done..).unwrap_or_default();
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
     Ok(())
-}
-
-/// Takes the first `count` bytes out of `buffers`; gives how many of them are used up.
-fn advance(buffers: &mut [libc::iovec], mut count: usize) -> usize {
-    for (index, buffer) in buffers.iter_mut().enumerate() {
-        if count < buffer.iov_len {
-            buffer.iov_base = buffer.iov_base.wrapping_byte_add(count);
-            buffer.iov_len -= count;
-            return index;
-        }
-        count -= buffer.iov_len;
-    }
-    buffers.len()
-}
-
-fn check(result: isize) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]
@@ -172,21 +142,22 @@ mod tests {
 
     #[test]
     fn a_transfer_that_stops_early_goes_on_where_it_stopped() {
-        let mut memory = [[0_u8; 3], [0; 3], [0; 3]];
-        let data: Vec<_> = memory.iter_mut().map(|bytes| VolatileSlice::from(bytes.as_mut_slice())).collect();
+        let mut memory = [[0_u8, 1, 2], [3, 4, 5], [6, 7, 8]];
+        let mut data = Buffers::default();
+        for bytes in &mut memory {
+            data.push(vm_memory::VolatileSlice::from(bytes.as_mut_slice()));
+        }
         for step in 1..=9 {
             let calls = std::cell::RefCell::new(Vec::new());
-            transfer(&data, 100, |buffers, offset| {
-                let left: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
-                let at = 9 - left;
-                let expected = data[at / 3].ptr_guard_mut().as_ptr().wrapping_add(at % 3);
-                assert_eq!(buffers[0].iov_base.cast(), expected);
-                calls.borrow_mut().push((offset, left));
-                Ok(step.min(left))
+            transfer(&data, 100, |part, offset| {
+                let mut first = [0];
+                part.copy_to(&mut first);
+                calls.borrow_mut().push((first[0], offset, part.len()));
+                Ok(step.min(part.len()))
             })
             .unwrap();
             let expected: Vec<_> =
-                (0..9).step_by(step).map(|at| (100 + i64::try_from(at).unwrap(), 9 - at)).collect();
+                (0..9).step_by(step).map(|at| (u8::try_from(at).unwrap(), 100 + at as u64, 9 - at)).collect();
             assert_eq!(*calls.borrow(), expected);
         }
         let error = transfer(&data, 0, |_, _| Ok(0)).unwrap_err();

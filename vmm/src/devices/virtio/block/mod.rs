@@ -9,16 +9,14 @@ mod request;
 mod worker;
 
 use std::io;
-use std::thread::{Builder, JoinHandle};
 
-use event_manager::{EventManager, SubscriberOps};
 use virtio_bindings::bindings::virtio_blk::{
     VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-use super::{Activation, Mailbox, VirtioDevice, mailbox};
+use super::{Activation, DeviceThread, Mailbox, VirtioDevice, mailbox, thread};
 use crate::config::DiskFile;
 use disk::Disk;
 use worker::BlockWorker;
@@ -65,10 +63,6 @@ pub struct Block {
 /// What serves the device, before its thread runs.
 #[derive(Debug)]
 pub struct BlockThread(BlockWorker);
-
-/// The running thread.
-#[derive(Debug)]
-pub struct BlockThreadHandle(JoinHandle<()>);
 
 /// Makes a device of a file, whose size now is the disk's for good, and what serves it.
 ///
@@ -123,32 +117,10 @@ impl BlockThread {
     /// Starts the thread. It ends when the device is dropped.
     ///
     /// # Errors
-    /// When no thread can be started.
-    pub fn start(self) -> io::Result<BlockThreadHandle> {
-        let thread = Builder::new().name("block".to_owned()).spawn(move || self.serve())?;
-        Ok(BlockThreadHandle(thread))
-    }
-
-    fn serve(self) {
-        let mut events = match EventManager::<BlockWorker>::new() {
-            Ok(events) => events,
-            Err(error) => return log::error!("disk: {error}"),
-        };
-        let id = events.add_subscriber(self.0);
-        while events.subscriber_mut(id).is_ok_and(|worker| !worker.has_ended()) {
-            match events.run() {
-                Ok(_) => {}
-                Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
-                Err(error) => return log::error!("disk: {error}"),
-            }
-        }
-    }
-}
-
-impl BlockThreadHandle {
-    /// Waits for the thread's end.
-    pub fn join(self) {
-        let _ = self.0.join();
+    /// When no thread or event loop can be made.
+    pub fn start(self) -> io::Result<DeviceThread> {
+        let events = thread::events()?;
+        DeviceThread::start("block", move || thread::run(events, self.0))
     }
 }
 

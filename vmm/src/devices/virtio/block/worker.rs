@@ -1,11 +1,11 @@
 //! The thread behind the device: takes requests from the queue, has them answered, gives the buffers back.
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use super::disk::Disk;
 use super::request;
+use crate::devices::virtio::thread::Worker;
 use crate::devices::virtio::{Activation, ActiveQueue, Interrupt, MailboxReceiver, Work};
 
 const MAILBOX: u32 = 0;
@@ -32,11 +32,6 @@ impl BlockWorker {
         Self { disk, mailbox, active: None, ended: false }
     }
 
-    /// Whether the device is gone.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     fn start(&mut self, activation: Activation, ops: &mut EventOps) {
         let Activation { memory, queues, interrupt, .. } = activation;
         let Some(queue) = queues.into_iter().next().flatten() else { return interrupt.needs_reset() };
@@ -54,34 +49,14 @@ impl BlockWorker {
     }
 
     fn serve(&mut self, ops: &mut EventOps) {
-        let Some(active) = &mut self.active else { return };
-        let _ = active.queue.kick.read();
-        if let Err(error) = active.serve(&self.disk) {
+        let Some(Active { memory, queue, interrupt }) = &mut self.active else { return };
+        let disk = &self.disk;
+        let served =
+            queue.serve(memory, interrupt, |descriptors| Some(request::answer(disk, descriptors, memory)));
+        if let Err(error) = served {
             log::warn!("disk: the queue is broken: {error}");
-            active.interrupt.needs_reset();
+            interrupt.needs_reset();
             self.stop(ops);
-        }
-    }
-}
-
-impl Active {
-    /// Serves requests until the driver has no more.
-    fn serve(&mut self, disk: &Disk) -> Result<(), virtio_queue::Error> {
-        let (queue, memory) = (&mut self.queue.queue, &self.memory);
-        loop {
-            queue.disable_notification(memory)?;
-            // `iter` checks the ring: a driver that announces more buffers than the ring has is broken.
-            while let Some(chain) = queue.iter(memory)?.next() {
-                let head = chain.head_index();
-                let written = request::answer(disk, chain, memory);
-                queue.add_used(memory, head, written)?;
-                if queue.needs_notification(memory)? {
-                    self.interrupt.used_buffer();
-                }
-            }
-            if !queue.enable_notification(memory)? {
-                return Ok(());
-            }
         }
     }
 }
@@ -101,12 +76,17 @@ impl MutEventSubscriber for BlockWorker {
         while let Some(work) = self.mailbox.receive() {
             match work {
                 Work::Start(activation) => self.start(activation, ops),
-                Work::Stop(done) => {
-                    self.stop(ops);
-                    drop(done);
-                }
+                Work::Stop(_until_dropped) => self.stop(ops),
                 Work::End => self.ended = true,
             }
         }
+    }
+}
+
+impl Worker for BlockWorker {
+    const WHAT: &'static str = "disk";
+
+    fn has_ended(&self) -> bool {
+        self.ended
     }
 }

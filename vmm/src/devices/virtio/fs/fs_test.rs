@@ -24,7 +24,7 @@ const ROOT: u64 = 1;
 
 struct Guest {
     device: Fs,
-    thread: Option<FsThreadHandle>,
+    thread: Option<DeviceThread>,
     handle: FsHandle,
     memory: GuestMemoryMmap,
     queue: GuestQueue,

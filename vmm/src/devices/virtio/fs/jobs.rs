@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
-use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::devices::virtio::chain::Places;
 use crate::fuse::{JobResult, Pending, Ticket};
 
 /// Threads at most.
@@ -30,7 +30,7 @@ pub(super) struct Waiting {
     pub(super) head: u16,
     pub(super) ticket: Ticket,
     /// Addresses and lengths, as they were when the request was read.
-    pub(super) reply: Vec<(GuestAddress, usize)>,
+    pub(super) reply: Places,
 }
 
 /// Jobs under way. Readable when one is done.

@@ -10,12 +10,11 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc::sync_channel;
 
-use event_manager::{EventManager, SubscriberId, SubscriberOps};
+use event_manager::EventManager;
 
-use super::{Activation, Mailbox, MailboxReceiver, VirtioDevice, mailbox};
+use super::{Activation, DeviceThread, Mailbox, MailboxReceiver, VirtioDevice, mailbox, thread};
 use crate::config::{MemorySize, ShareFile};
 use crate::fuse::{FsStats, FuseServer, Limits};
 use handle::Changes;
@@ -71,10 +70,6 @@ pub struct FsThread {
     stats: Arc<FsStats>,
 }
 
-/// The running thread.
-#[derive(Debug)]
-pub struct FsThreadHandle(JoinHandle<()>);
-
 impl std::fmt::Debug for FsThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FsThread").field("shares", &self.shares).finish_non_exhaustive()
@@ -106,51 +101,32 @@ impl FsThread {
     ///
     /// # Errors
     /// [`FsError`], when the thread cannot be started or cannot serve.
-    pub fn start(self) -> Result<FsThreadHandle, FsError> {
+    pub fn start(self) -> Result<DeviceThread, FsError> {
         let (ready, is_ready) = sync_channel(1);
-        let builder = Builder::new().name("fs".to_owned());
-        let thread = builder.spawn(move || self.serve(&ready)).map_err(FsError::Thread)?;
-        let ended = || FsError::Thread(io::ErrorKind::BrokenPipe.into());
-        is_ready.recv().map_err(|_| ended())??;
-        Ok(FsThreadHandle(thread))
-    }
-
-    fn serve(self, ready: &SyncSender<Result<(), FsError>>) {
-        match self.worker() {
-            Ok((mut events, id)) => {
+        let serve = move || match self.worker() {
+            Ok((events, worker)) => {
                 let _ = ready.send(Ok(()));
-                while events.subscriber_mut(id).is_ok_and(|worker| !worker.has_ended()) {
-                    match events.run() {
-                        Ok(_) => {}
-                        Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
-                        Err(error) => return log::error!("shared filesystem: {error}"),
-                    }
-                }
+                thread::run(events, worker);
             }
             Err(error) => {
                 let _ = ready.send(Err(error));
             }
-        }
+        };
+        let thread = DeviceThread::start("fs", serve).map_err(FsError::Thread)?;
+        let ended = || FsError::Thread(io::ErrorKind::BrokenPipe.into());
+        is_ready.recv().map_err(|_| ended())??;
+        Ok(thread)
     }
 
-    fn worker(self) -> Result<(EventManager<FsWorker>, SubscriberId), FsError> {
+    fn worker(self) -> Result<(EventManager<FsWorker>, FsWorker), FsError> {
         let mut server = FuseServer::new(self.limits, self.stats).map_err(FsError::Thread)?;
         for share in self.shares {
             let name = share.name.clone();
             server.add_share(share).map_err(|source| FsError::Share { name, source })?;
         }
-        let events = EventManager::<FsWorker>::new();
-        let mut events = events.map_err(|error| FsError::Events(io::Error::other(error)))?;
+        let events = thread::events().map_err(FsError::Events)?;
         let jobs = Jobs::new().map_err(FsError::Events)?;
-        let id = events.add_subscriber(FsWorker::new(server, self.mailbox, self.changes, jobs));
-        Ok((events, id))
-    }
-}
-
-impl FsThreadHandle {
-    /// Waits for the thread's end.
-    pub fn join(self) {
-        let _ = self.0.join();
+        Ok((events, FsWorker::new(server, self.mailbox, self.changes, jobs)))
     }
 }
 

@@ -111,10 +111,7 @@ impl VsockWorker {
         while let Some(work) = self.mailbox.receive() {
             match work {
                 Work::Start(activation) => self.start(activation),
-                Work::Stop(done) => {
-                    self.release_guest();
-                    drop(done);
-                }
+                Work::Stop(_until_dropped) => self.release_guest(),
                 Work::End => self.release_guest(),
             }
         }

@@ -1,8 +1,16 @@
-//! The buffers of a request: guest memory, through checked slices alone, each byte of a request read once.
+//! The buffers of a request: guest memory, through checked slices alone.
+//!
+//! Data goes between them and files without a copy in between.
 
 use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::io::Errno;
 use vm_memory::VolatileSlice;
+
+/// The most slices that one system call takes (`UIO_MAXIOV`).
+const MAX_SLICES: usize = 1024;
 
 /// Slices of guest memory, one behind the other.
 #[derive(Clone, Default)]
@@ -29,13 +37,8 @@ impl<'m> Buffers<'m> {
         self.length
     }
 
-    /// The slices.
-    pub(super) fn slices(&self) -> &[VolatileSlice<'m>] {
-        &self.slices
-    }
-
     /// Copies from the start, as many bytes as there are and as fit. Gives their number.
-    pub(super) fn copy_to(&self, mut to: &mut [u8]) -> usize {
+    pub(crate) fn copy_to(&self, mut to: &mut [u8]) -> usize {
         let wanted = to.len();
         for slice in &self.slices {
             let copied = slice.copy_to(to);
@@ -48,7 +51,7 @@ impl<'m> Buffers<'m> {
     }
 
     /// Copies to the start, as many bytes as fit. Gives their number.
-    pub(super) fn copy_from(&self, mut from: &[u8]) -> usize {
+    pub(crate) fn copy_from(&self, mut from: &[u8]) -> usize {
         let wanted = from.len();
         for slice in &self.slices {
             let count = from.len().min(slice.len());
@@ -63,7 +66,7 @@ impl<'m> Buffers<'m> {
     }
 
     /// At most `length` bytes from `offset` on.
-    pub(super) fn range(&self, mut offset: usize, mut length: usize) -> Self {
+    pub(crate) fn range(&self, mut offset: usize, mut length: usize) -> Self {
         let mut part = Self::default();
         for slice in &self.slices {
             let skipped = offset.min(slice.len());
@@ -78,6 +81,45 @@ impl<'m> Buffers<'m> {
         }
         part
     }
+
+    /// Reads from a file at `offset` into the buffers, as far as one call of preadv2(2) with `flags` does. Gives the number
+    /// of bytes.
+    pub(crate) fn read_from(&self, file: BorrowedFd<'_>, offset: u64, flags: i32) -> Result<usize, Errno> {
+        self.with_vectors(|vectors, count| {
+            let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
+            // SAFETY: the iovecs are memory behind guards that outlive the call. It is guest memory, in which bytes may
+            // change at any time, and which is never looked at through references.
+            check(unsafe { libc::preadv2(file.as_raw_fd(), vectors, count, offset, flags) })
+        })
+    }
+
+    /// Writes the buffers to a file at `offset`, as far as one call of pwritev2(2) with `flags` does. Gives the number of
+    /// bytes.
+    pub(crate) fn write_to(&self, file: BorrowedFd<'_>, offset: u64, flags: i32) -> Result<usize, Errno> {
+        self.with_vectors(|vectors, count| {
+            let offset = i64::try_from(offset).map_err(|_| Errno::INVAL)?;
+            // SAFETY: as in `read_from`; the kernel only reads it.
+            check(unsafe { libc::pwritev2(file.as_raw_fd(), vectors, count, offset, flags) })
+        })
+    }
+
+    /// Calls `act` with an iovec for each slice, and their number.
+    fn with_vectors(
+        &self,
+        act: impl FnOnce(*const libc::iovec, i32) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        let guards: Vec<_> = self.slices.iter().take(MAX_SLICES).map(VolatileSlice::ptr_guard_mut).collect();
+        let vectors: Vec<_> = guards
+            .iter()
+            .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() })
+            .collect();
+        act(vectors.as_ptr(), i32::try_from(vectors.len()).map_err(|_| Errno::INVAL)?)
+    }
+}
+
+fn check(result: isize) -> Result<usize, Errno> {
+    usize::try_from(result)
+        .map_err(|_| Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 #[cfg(test)]
