@@ -264,7 +264,7 @@ fn help_version_and_completion() {
     let lines: Vec<_> = version.lines().collect();
     assert_eq!(lines[0], format!("drupe version {}", env!("CARGO_PKG_VERSION")));
     assert!(lines[1].strip_prefix("commit: ").is_some_and(|commit| !commit.is_empty()), "{version}");
-    assert_eq!(lines[2..], ["spec: 1.3.0", "protocol: 3"]);
+    assert_eq!(lines[2..], ["spec: 1.3.0".to_owned(), format!("protocol: {}", drupe_protocol::VERSION)]);
 
     for shell in ["bash", "zsh", "fish"] {
         let script = output(&["completion", shell]);

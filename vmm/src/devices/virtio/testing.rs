@@ -1,6 +1,7 @@
 //! Plays the driver's side of a virtqueue in tests: a split ring in real guest memory.
 
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -114,6 +115,18 @@ impl GuestQueue {
         self.used = self.used.wrapping_add(1);
         let head = self.memory.read_obj(GuestAddress(at)).unwrap();
         Some((head, self.memory.read_obj(GuestAddress(at + 4)).unwrap()))
+    }
+
+    /// The same, which a thread of the device's has yet to do.
+    pub(crate) fn wait(&mut self) -> (u32, u32) {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(used) = self.receive() {
+                return used;
+            }
+            assert!(Instant::now() < give_up, "the device does not answer");
+            std::thread::yield_now();
+        }
     }
 
     /// Forgets the addresses of buffers that were used, so that their memory serves again.

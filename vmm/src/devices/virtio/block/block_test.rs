@@ -78,14 +78,7 @@ impl Guest {
 
     fn used(&mut self) -> (u32, u32) {
         self.kick.write(1).unwrap();
-        let give_up = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(used) = self.queue.receive() {
-                return used;
-            }
-            assert!(Instant::now() < give_up, "the device does not answer");
-            std::thread::yield_now();
-        }
+        self.queue.wait()
     }
 
     /// One request with its buffers as they are given: its status, and what is then in the writable ones.

@@ -82,7 +82,7 @@ impl Guest {
         self.queue.recycle();
         let room = self.queue.send(&[&header, body], &[16, 0x2_0000]);
         self.kick.write(1).unwrap();
-        let (_, written) = self.used();
+        let (_, written) = self.queue.wait();
         let mut reply = vec![0; 16];
         self.memory.read_slice(&mut reply, room[0]).unwrap();
         assert_eq!(reply[..4], written.to_le_bytes(), "the reply says its own length");
@@ -90,17 +90,6 @@ impl Guest {
         let mut data = vec![0; usize::try_from(written).unwrap() - 16];
         self.memory.read_slice(&mut data, room[1]).unwrap();
         Reply { error: i32::from_le_bytes(reply[4..8].try_into().unwrap()), body: data }
-    }
-
-    fn used(&mut self) -> (u32, u32) {
-        let give_up = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(used) = self.queue.receive() {
-                return used;
-            }
-            assert!(Instant::now() < give_up, "the device does not answer");
-            std::thread::yield_now();
-        }
     }
 
     fn lookup(&mut self, node: u64, name: &[u8]) -> Result<u64, i32> {
@@ -200,7 +189,7 @@ fn requests_that_are_none_do_not_end_the_server() {
         guest.queue.recycle();
         guest.queue.send(&[readable], &[room]);
         guest.kick.write(1).unwrap();
-        guest.used();
+        guest.queue.wait();
     }
     /// FORGET, INTERRUPT, DESTROY, NOTIFY_REPLY and BATCH_FORGET.
     const WITHOUT_REPLY: [u32; 5] = [2, 36, 38, 41, 42];
