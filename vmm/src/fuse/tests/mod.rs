@@ -1,8 +1,10 @@
 //! The server with raw requests: what a guest's kernel could send, right or wrong.
 
+mod allocations;
 mod bounds;
 mod bystander;
 mod child;
+mod credentials;
 mod immutable;
 mod names;
 mod raw;
