@@ -17,7 +17,7 @@ export DRUPE_BUILD := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | h
 RELEASE = target/$$(rustc -vV | sed -n 's/^host: //p')/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test conformance fuzz soak bench install clean as-root
+.PHONY: help setup build demo check test conformance fuzz fuzz-smoke soak bench install clean as-root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -58,6 +58,9 @@ conformance: as-root build ## the shared filesystem beside the host's own: pjdfs
 
 fuzz: ## fuzz the file server of the shared filesystem for SECONDS, 600 if not given
 	@fuzz/run fuse $(or $(SECONDS),600)
+
+fuzz-smoke: ## fuzz each target for a minute
+	@fuzz/run all 60
 
 soak: as-root build ## the container tests with larger counts
 	@DRUPE_TEST_SCALE=soak runtime/tests/run $(DIST)

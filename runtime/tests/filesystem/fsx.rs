@@ -7,8 +7,8 @@ use crate::stage::Stage;
 use crate::{TOOLS, TOOLS_INSIDE, VOLUME_INSIDE, with_tools};
 
 /// A run ends before it counts as hung, on a slow machine too.
-const OPERATIONS_PER_RUN: u32 = 25_000;
-const RUNS: u32 = 4;
+const OPERATIONS_PER_RUN: u32 = 5_000;
+const RUNS: u32 = 20;
 
 pub(crate) fn cases() -> Vec<Case> {
     let configurations = [
