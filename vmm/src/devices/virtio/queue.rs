@@ -71,3 +71,33 @@ impl ActiveQueue {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    use super::*;
+    use crate::devices::virtio::testing::{self, GuestQueue};
+
+    #[test]
+    fn a_driver_that_always_has_another_request_does_not_keep_others_waiting() {
+        let memory = testing::memory(1);
+        let mut guest = GuestQueue::new(&memory, 0);
+        let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+        let mut active = ActiveQueue { queue: guest.queue(), kick: kick.try_clone().unwrap() };
+        let interrupt = Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        guest.send(&[b"request"], &[16]);
+        for turn in 1..=3 {
+            let mut answered = 0;
+            let served = active.serve(&memory, &interrupt, |_| {
+                answered += 1;
+                assert!(answered <= MAX_AT_ONCE, "a turn does not end");
+                guest.offer(0);
+                Some(16)
+            });
+            assert!(served.is_ok());
+            assert_eq!(answered, 512, "turn {turn}");
+            assert_eq!(kick.read().ok(), Some(1), "the rest is not forgotten");
+        }
+    }
+}

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::*;
+use crate::fuse::host::Status;
+use crate::fuse::name::Name;
 use crate::fuse::nodes::MAX_CACHED;
 
 const FILES: usize = 20_000;
@@ -106,6 +109,22 @@ fn cached_descriptors_make_room_for_what_is_opened() {
         let words = [libc::O_RDWR, 0o644, 0, 0].map(i32::cast_unsigned);
         assert_eq!(client.call(TMPFILE, rootfs, &request(None, &words, &[b""])).errno, 0, "TMPFILE");
     });
+}
+
+#[test]
+fn a_number_that_is_used_again_for_another_kind_of_file_is_another_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "x").unwrap();
+    let (mut client, rootfs) = client(plain(dir.path()));
+    let node = client.lookup(rootfs, b"file").unwrap();
+    let mut status = Status::of(plain(&dir.path().join("file"))).unwrap();
+    let nodes = &mut client.server.nodes;
+    let share = nodes.get(node).unwrap().share;
+    assert_eq!(nodes.known(share, &status), Some(node));
+    status.kind = FileType::Fifo;
+    assert_eq!(nodes.known(share, &status), None);
+    let name = Name::new(b"file").unwrap();
+    assert_ne!(nodes.enter(rootfs, &name, &status, None).unwrap(), node);
 }
 
 /// Reads on in a directory; gives the names, and goes to behind the last of them.
