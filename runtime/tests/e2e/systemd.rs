@@ -23,7 +23,7 @@ const PROGRAM: &str = "/lib/systemd/systemd";
 const BUS: [&str; 2] = ["/usr/bin/dbus-daemon", "/usr/bin/busctl"];
 
 const NOT_WANTED: &str = "systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service \
-                          systemd-tmpfiles-clean.timer tmp.mount";
+                          systemd-tmpfiles-clean.timer tmp.mount systemd-sysctl.service";
 
 /// A systemd that answers.
 enum Systemd {
@@ -56,7 +56,7 @@ impl Systemd {
         if runs_here() {
             return Self::OfHost;
         }
-        // Its services that would clear /tmp are left out.
+        // Its services that would clear /tmp are left out, and the one that changes the kernel's settings for all.
         let units = "/run/systemd/system";
         let script = format!(
             "mount -t tmpfs tmpfs /run && mkdir -p {units} && for unit in {NOT_WANTED}; do \
