@@ -47,14 +47,15 @@ check: setup ## formatting, lints, and all tests that need no Linux guest
 	@cargo test -p drupe-vmm --no-run
 	@lab/kvm --flat -- cargo test -p drupe-vmm --lib --tests
 
-test: as-root check build ## all tests: those of check, then real containers in real virtual machines, podman and containerd
+test: as-root check build ## all tests: those of check, then real containers in real virtual machines, filesystems, podman and containerd
 	@lab/test
 	@guest-kernel/smoke $(DIST)/lib/drupe/vmlinux
 	@runtime/tests/run $(DIST)
+	@DRUPE_TEST_RUNTIMES=drupe runtime/tests/run-filesystem $(DIST)
 	@runtime/tests/run-clients $(DIST)
 
 conformance: as-root build ## the shared filesystem beside the host's own: pjdfstest, fsx, power cuts
-	@runtime/tests/run-filesystem $(DIST)
+	@DRUPE_TEST_SCALE=full runtime/tests/run-filesystem $(DIST)
 
 fuzz: ## fuzz the file server of the shared filesystem for SECONDS, 600 if not given
 	@fuzz/run fuse $(or $(SECONDS),600)

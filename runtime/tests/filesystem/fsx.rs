@@ -1,6 +1,6 @@
 //! fsx: random operations on one file, each read compared with what must be there.
 
-use crate::case::{Case, scaled};
+use crate::case::{Case, is_full, is_soak};
 use crate::container::Container;
 use crate::disk::Disk;
 use crate::stage::Stage;
@@ -8,19 +8,32 @@ use crate::{TOOLS, TOOLS_INSIDE, VOLUME_INSIDE, with_tools};
 
 /// A run ends before it counts as hung, on a slow machine too.
 const OPERATIONS_PER_RUN: u32 = 5_000;
-const RUNS: u32 = 20;
+
+/// Runs of each configuration: a sample, 10^5 operations, 10^6 operations.
+const RUNS: [u32; 3] = [2, 20, 200];
 
 pub(crate) fn cases() -> Vec<Case> {
     let configurations = [
-        ("buffered", include_str!("fsx/buffered.toml"), 20),
-        ("mmap", include_str!("fsx/mmap.toml"), 40),
-        ("aligned", include_str!("fsx/aligned.toml"), 30),
-        ("mixed", include_str!("fsx/mixed.toml"), 40),
+        ("buffered", include_str!("fsx/buffered.toml")),
+        ("mmap", include_str!("fsx/mmap.toml")),
+        ("aligned", include_str!("fsx/aligned.toml")),
+        ("mixed", include_str!("fsx/mixed.toml")),
     ];
-    let case = |(name, text, cost): (&'static str, &'static str, u32)| {
-        Case::new(format!("fsx::{name}"), move |stage| fsx(stage, text)).needs_variable(TOOLS).cost(cost)
+    let case = |(name, text): (&'static str, &'static str)| {
+        Case::new(format!("fsx::{name}"), move |stage| fsx(stage, text))
+            .needs_variable(TOOLS)
+            .cost(5 * runs())
     };
     configurations.map(case).into()
+}
+
+fn runs() -> u32 {
+    let [sample, full, soak] = RUNS;
+    match (is_soak(), is_full()) {
+        (true, _) => soak,
+        (false, true) => full,
+        (false, false) => sample,
+    }
 }
 
 fn fsx(stage: &Stage, configuration: &str) {
@@ -30,7 +43,7 @@ fn fsx(stage: &Stage, configuration: &str) {
     std::fs::write(bundle.rootfs().join("fsx.toml"), configuration).expect("a file");
     let container = Container::started(bundle);
     let (program, file) = (format!("{TOOLS_INSIDE}/fsx"), format!("{VOLUME_INSIDE}/file"));
-    for seed in 1..=scaled(RUNS) {
+    for seed in 1..=runs() {
         let (seed, operations) = (seed.to_string(), OPERATIONS_PER_RUN.to_string());
         let words: [&str; 10] =
             [&program, "-f", "/fsx.toml", "-S", &seed, "-N", &operations, "-P", "/tmp", &file];

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use crate::VOLUME_INSIDE;
 use crate::bundle::probe_program;
-use crate::case::{Case, is_soak};
+use crate::case::{Case, is_full};
 use crate::disk::Disk;
 use crate::pattern;
 use crate::running::Running;
 use crate::stage::Stage;
 
-/// How many cuts there are in all; every fourth of them when the tests are to be short.
+/// How many cuts there are in all, and of how many one is made when a sample is enough.
 const CUTS: u64 = 20;
-const SHORT: usize = 4;
+const SAMPLE: usize = 10;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn synced(stage: &Stage) {
     let disk = Disk::new(stage, 256);
-    for seed in (1..=CUTS).step_by(if is_soak() { 1 } else { SHORT }) {
+    for seed in (1..=CUTS).step_by(if is_full() { 1 } else { SAMPLE }) {
         let missing = cut(stage, &disk, seed, true);
         assert_eq!(missing, "", "acknowledged before the cut with seed {seed}, and not there after it");
     }
