@@ -106,12 +106,7 @@ pub(crate) fn scaled(count: u32) -> u32 {
     if is_soak() { count * 10 } else { count }
 }
 
-/// Whether there is time for more than a sample: `DRUPE_TEST_SCALE=full`, or more than that.
-pub(crate) fn is_full() -> bool {
-    is_soak() || env::var_os("DRUPE_TEST_SCALE").is_some_and(|value| value == "full")
-}
-
-/// Whether there is much time: `DRUPE_TEST_SCALE=soak`.
+/// Whether there is time: `DRUPE_TEST_SCALE=soak`.
 pub(crate) fn is_soak() -> bool {
     env::var_os("DRUPE_TEST_SCALE").is_some_and(|value| value == "soak")
 }

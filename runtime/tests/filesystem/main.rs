@@ -10,7 +10,7 @@
 //! | `DRUPE_TEST_PROBE` | the probe program; default: the drupe-probe of this build |
 //! | `DRUPE_TEST_TOOLS` | the directory that `runtime/tests/filesystem/tools` prints |
 //! | `DRUPE_REQUIRE_KVM=1` | cases that need a machine fail where there is none, instead of being ignored |
-//! | `DRUPE_TEST_SCALE=full`, `soak` | 10^5 operations of each configuration of fsx instead of 10^4, or 10^6; all power cuts |
+//! | `DRUPE_TEST_SCALE=full`, `soak` | 10^5 operations of each configuration of fsx instead of 5,000, or 10^6; all power cuts |
 //! | `DRUPE_TEST_ONLY` | only the cases of these names |
 //! | `DRUPE_TEST_SHARD=K/N` | only the K-th (from 1) of N parts of about the same length |
 
@@ -62,6 +62,11 @@ fn main() -> ExitCode {
     let cases = case::selected(cases);
     let trials = cases.into_iter().map(|case| case.into_trial(subject)).collect();
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Whether there is time for more than a sample: `DRUPE_TEST_SCALE=full`, or more than that.
+fn is_full() -> bool {
+    case::is_soak() || env::var_os("DRUPE_TEST_SCALE").is_some_and(|value| value == "full")
 }
 
 /// A container that waits, with a volume and the tools, and with the rights that they need to try everything.

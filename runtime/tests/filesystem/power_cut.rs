@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::VOLUME_INSIDE;
 use crate::bundle::probe_program;
-use crate::case::{Case, is_full};
+use crate::case::Case;
 use crate::disk::Disk;
 use crate::pattern;
 use crate::running::Running;
 use crate::stage::Stage;
+use crate::{VOLUME_INSIDE, is_full};
 
 /// How many cuts there are in all, and of how many one is made when a sample is enough.
 const CUTS: u64 = 20;
