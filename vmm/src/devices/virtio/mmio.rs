@@ -61,12 +61,8 @@ impl std::fmt::Debug for MmioTransport {
 
 impl MmioTransport {
     /// Registers for `device`. `kicks` are the eventfds of its queues, in order: KVM signals them when the driver
-    /// notifies the queue.
-    ///
-    /// # Panics
-    /// When a queue size of the device is not a power of two, which is a mistake in the device.
+    /// notifies the queue. A queue whose size is not a power of two does not exist for the driver.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "sizes are constants of the devices, checked by their tests")]
     pub fn new(
         device: Box<dyn VirtioDevice>,
         memory: GuestMemoryMmap,
@@ -77,10 +73,7 @@ impl MmioTransport {
             .queue_sizes()
             .iter()
             .zip(kicks)
-            .map(|(&max_size, kick)| {
-                let queue = Queue::new(max_size).expect("a queue's size is a power of two");
-                QueueSlot { queue: Some(queue), kick, max_size }
-            })
+            .map(|(&max_size, kick)| QueueSlot { queue: Queue::new(max_size).ok(), kick, max_size })
             .collect();
         Self {
             device,
