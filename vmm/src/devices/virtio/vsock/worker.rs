@@ -108,11 +108,11 @@ impl VsockWorker {
     }
 
     fn read_mail(&mut self) {
+        // A stop lets the vCPU go on when it is dropped, which is after it was heeded.
         while let Some(work) = self.mailbox.receive() {
             match work {
                 Work::Start(activation) => self.start(activation),
-                Work::Stop(_until_dropped) => self.release_guest(),
-                Work::End => self.release_guest(),
+                Work::Stop(_) | Work::End => self.release_guest(),
             }
         }
     }
