@@ -20,7 +20,7 @@ RELEASE = target/$$(rustc -vV | sed -n 's/^host: //p')/release
 .PHONY: help setup build demo check test conformance fuzz fuzz-smoke soak bench install clean as-root
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: ## install the Debian packages that are missing
 	@lab/setup
