@@ -50,6 +50,16 @@ pub(crate) struct Ticket {
 pub(crate) struct JobResult(Result<Vec<u8>, Errno>);
 
 impl Pending {
+    /// What does `job` when it is run.
+    #[cfg(test)]
+    pub(crate) fn of(job: impl FnOnce() + Send + 'static) -> Self {
+        let job = Box::new(|| {
+            job();
+            Ok(Vec::new())
+        });
+        Self { ticket: Ticket { unique: 0, prefix: 0 }, job }
+    }
+
     /// Runs the job.
     pub(crate) fn run(self) -> JobResult {
         JobResult((self.job)())

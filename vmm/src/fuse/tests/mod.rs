@@ -6,6 +6,7 @@ mod bystander;
 mod child;
 mod credentials;
 mod immutable;
+mod kinds;
 mod names;
 mod raw;
 mod readonly;

@@ -124,3 +124,73 @@ impl AsRawFd for Jobs {
         self.wake.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// What jobs wait for.
+    #[derive(Default)]
+    struct Gate(Mutex<bool>, Condvar);
+
+    impl Gate {
+        fn pass(&self) {
+            let open = self.0.lock().unwrap();
+            drop(self.1.wait_while(open, |open| !*open).unwrap());
+        }
+
+        fn open(&self) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_all();
+        }
+    }
+
+    fn waiting(head: u16) -> Waiting {
+        Waiting { queue: 1, head, ticket: Pending::of(|| ()).ticket, reply: Places::default() }
+    }
+
+    fn heads(jobs: &mut Jobs) -> Vec<u16> {
+        std::iter::from_fn(|| jobs.finished()).map(|(waiting, _)| waiting.head).collect()
+    }
+
+    #[test]
+    fn jobs_of_a_guest_that_resets_again_and_again_are_bounded() {
+        let mut jobs = Jobs::new().unwrap();
+        let gate = Arc::new(Gate::default());
+        for number in 0..MAX_WAITING {
+            let gate = Arc::clone(&gate);
+            jobs.run(waiting(1), Pending::of(move || gate.pass()));
+            if number % 16 == 15 {
+                jobs.forget();
+            }
+        }
+        assert!(jobs.threads <= MAX_THREADS, "{} threads", jobs.threads);
+        assert!(heads(&mut jobs).is_empty(), "nothing is done");
+
+        // All threads wait, and so much is queued that what comes now is done at once.
+        for head in [2, 3, 4] {
+            jobs.run(waiting(head), Pending::of(|| ()));
+            assert_eq!(heads(&mut jobs), [head]);
+            assert!(jobs.under_way <= MAX_WAITING && jobs.threads <= MAX_THREADS);
+        }
+
+        // What the earlier guests asked for ends, and answers nobody.
+        gate.open();
+        let give_up = Instant::now() + Duration::from_secs(60);
+        while jobs.under_way > 0 {
+            assert!(heads(&mut jobs).is_empty());
+            assert!(Instant::now() < give_up, "{} jobs do not end", jobs.under_way);
+            std::thread::yield_now();
+        }
+        jobs.run(waiting(5), Pending::of(|| ()));
+        let mut answered = Vec::new();
+        while answered.is_empty() {
+            answered = heads(&mut jobs);
+            assert!(Instant::now() < give_up, "the new guest is not answered");
+        }
+        assert_eq!(answered, [5]);
+    }
+}
