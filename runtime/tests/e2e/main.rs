@@ -47,6 +47,7 @@ mod preserve_fds;
 mod process;
 mod receiver;
 mod rootless;
+mod round_trips;
 mod running;
 mod signals;
 mod size;
@@ -108,6 +109,7 @@ fn all() -> Vec<Case> {
         labels::cases,
         cgroups::cases,
         rootless::cases,
+        round_trips::cases,
         systemd::cases,
         many::cases,
         bad_input::cases,

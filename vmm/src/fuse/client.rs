@@ -69,7 +69,7 @@ impl Client {
     /// Agrees on the protocol as a Linux guest does that knows of everything.
     pub fn init(&mut self) -> Reply {
         let mut body = Body::default();
-        body.u32(wire::VERSION).u32(wire::MINOR).u32(1 << 17).u32(u32::MAX).u32(0).zeros(44);
+        body.u32(wire::VERSION).u32(wire::MINOR).u32(1 << 17).u32(u32::MAX).u32(u32::MAX).zeros(44);
         self.call(26, 0, &body.0)
     }
 

@@ -132,7 +132,10 @@ impl FuseServer {
         let mut reply = Body::default();
         let node = request.header.node;
         if node == ROOT {
-            self.list_shares(offset, room, plus, &mut reply)?;
+            let is_end = self.list_shares(offset, room, plus, &mut reply)?;
+            if is_end && offset == 0 && plus && self.session.lazy_opendir {
+                end(room, &mut reply);
+            }
             return Ok(Reply::Body(reply));
         }
         if number == 0 && self.session.no_opendir {
@@ -143,6 +146,13 @@ impl FuseServer {
             self.list(node, &directory, &mut listing, room, plus, &mut reply)?;
             return Ok(Reply::Body(reply));
         }
+        if number == 0 && offset == 0 && plus && self.session.lazy_opendir {
+            let directory = self.open_directory(node)?;
+            if self.list(node, &directory, &mut Listing::default(), room, plus, &mut reply)? {
+                end(room, &mut reply);
+            }
+            return Ok(Reply::Body(reply));
+        }
         let handle = self.handles.get(node, number)?;
         let directory = Arc::clone(&handle.file);
         let mut listing = std::mem::take(handle.listing.as_mut().ok_or(Errno::NOTDIR)?);
@@ -150,9 +160,10 @@ impl FuseServer {
             .seek(directory.as_fd(), offset)
             .and_then(|()| self.list(node, &directory, &mut listing, room, plus, &mut reply));
         self.handles.keep_listing(node, number, listing)?;
-        result.map(|()| Reply::Body(reply))
+        result.map(|_| Reply::Body(reply))
     }
 
+    /// Lists what fits in `room`; whether that is all there is.
     fn list(
         &mut self,
         node: NodeId,
@@ -161,18 +172,18 @@ impl FuseServer {
         room: usize,
         plus: bool,
         reply: &mut Body,
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         loop {
             let entry = match listing.peek(directory.as_fd()) {
                 Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(()),
-                Err(_) if !reply.0.is_empty() => return Ok(()),
+                Ok(None) => return Ok(true),
+                Err(_) if !reply.0.is_empty() => return Ok(false),
                 Err(errno) => return Err(errno),
             };
             let (length, offset) = (entry.length, entry.offset);
             if reply.0.len() + size(entry.name, plus) > room {
                 // Not even one entry fits: the guest must not take this for the end.
-                return if reply.0.is_empty() { Err(Errno::INVAL) } else { Ok(()) };
+                return if reply.0.is_empty() { Err(Errno::INVAL) } else { Ok(false) };
             }
             let mut ino = entry.ino;
             if entry.name == b".." && self.is_share_root(node) {
@@ -210,7 +221,7 @@ impl FuseServer {
         self.shares.iter().any(|(_, share)| share.root == node)
     }
 
-    fn list_shares(&mut self, offset: u64, room: usize, plus: bool, reply: &mut Body) -> Result<(), Errno> {
+    fn list_shares(&mut self, offset: u64, room: usize, plus: bool, reply: &mut Body) -> Result<bool, Errno> {
         let dots = [(1, FileType::Directory, &b"."[..]), (2, FileType::Directory, b"..")];
         let shares = self
             .shares
@@ -218,7 +229,7 @@ impl FuseServer {
             .map(|(place, share)| (place + 2, share.kind, share.name.as_c_str().to_bytes()));
         for (place, kind, name) in dots.into_iter().chain(shares).filter(|(place, ..)| *place > offset) {
             if reply.0.len() + size(name, plus) > room {
-                return if reply.0.is_empty() { Err(Errno::INVAL) } else { Ok(()) };
+                return if reply.0.is_empty() { Err(Errno::INVAL) } else { Ok(false) };
             }
             if plus {
                 reply.entry(&Entry::default());
@@ -226,7 +237,15 @@ impl FuseServer {
             // The number of the directory that a share is mounted on, which nothing else tells of.
             dirent(reply, if place <= 2 { ROOT } else { place }, place, kind_byte(kind), name);
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// An entry without a name, which says that the one before was the last. Where there is no room for it the guest opens
+/// the directory and reads it again.
+fn end(room: usize, reply: &mut Body) {
+    if reply.0.len() + size(b"", true) <= room {
+        reply.zeros(size(b"", true));
     }
 }
 

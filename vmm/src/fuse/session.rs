@@ -23,12 +23,15 @@ const WANTED: u64 = init::ASYNC_READ
     | init::SUBMOUNTS
     | init::HANDLE_KILLPRIV_V2
     | init::SETXATTR_EXT
-    | init::INIT_EXT;
+    | init::INIT_EXT
+    | init::FEW_TRIPS;
 
 /// Pages of one request: 1 MiB, for which the request queue has room.
 const MAX_PAGES: u16 = 256;
 /// Bytes of one write.
 pub(super) const MAX_WRITE: u32 = 1 << 20;
+/// Bytes that a guest reads ahead that lets the server say so: of a program that starts, most is needed.
+const READAHEAD: u32 = 1 << 20;
 /// Requests that the guest makes in the background, reading ahead, and when it takes that for congestion.
 const MAX_BACKGROUND: u16 = 128;
 const CONGESTION: u16 = 96;
@@ -44,6 +47,8 @@ pub(super) struct Session {
     pub(super) no_open: bool,
     /// The guest does without opening directories.
     pub(super) no_opendir: bool,
+    /// The guest opens only directories that one `FUSE_READDIRPLUS` is not enough for.
+    pub(super) lazy_opendir: bool,
 }
 
 impl FuseServer {
@@ -58,7 +63,7 @@ impl FuseServer {
             reply.u32(VERSION).u32(MINOR).zeros(56);
             return Ok(Reply::Body(reply));
         }
-        let readahead = body.u32()?;
+        let mut readahead = body.u32()?;
         let mut offered = u64::from(body.u32()?);
         if offered & init::INIT_EXT != 0 {
             offered |= u64::from(body.u32()?) << 32;
@@ -70,10 +75,19 @@ impl FuseServer {
             setxattr_ext: agreed & init::SETXATTR_EXT != 0,
             no_open: immutable && offered & init::NO_OPEN_SUPPORT != 0,
             no_opendir: immutable && offered & init::NO_OPENDIR_SUPPORT != 0,
+            lazy_opendir: !immutable && offered & init::LAZY_OPENDIR != 0,
         };
         if self.session.no_open {
             // A file that is not opened here is not truncated by opening it.
             agreed &= !init::ATOMIC_O_TRUNC;
+        }
+        if self.session.lazy_opendir {
+            agreed |= init::LAZY_OPENDIR;
+        }
+        if agreed & init::FEW_TRIPS != 0 {
+            readahead = READAHEAD;
+            // A directory is read in few pieces: whoever lists it gets the attributes as well.
+            agreed &= !init::READDIRPLUS_AUTO;
         }
         let (low, high) = (agreed & u64::from(u32::MAX), agreed >> 32);
         reply.u32(VERSION).u32(MINOR).u32(readahead);

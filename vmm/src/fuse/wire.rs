@@ -115,6 +115,9 @@ pub(super) mod init {
     pub(in super::super) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub(in super::super) const SETXATTR_EXT: u64 = 1 << 29;
     pub(in super::super) const INIT_EXT: u64 = 1 << 30;
+    // These two are of drupe's guest kernel alone (guest-kernel/patches/fuse-round-trips.patch).
+    pub(in super::super) const LAZY_OPENDIR: u64 = 1 << 62;
+    pub(in super::super) const FEW_TRIPS: u64 = 1 << 63;
 }
 
 /// `FOPEN_KEEP_CACHE`: what the guest has cached of the file still holds.

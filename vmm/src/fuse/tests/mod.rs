@@ -7,6 +7,7 @@ mod child;
 mod credentials;
 mod immutable;
 mod kinds;
+mod listing;
 mod names;
 mod raw;
 mod readonly;
