@@ -17,7 +17,7 @@ export DRUPE_BUILD := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | h
 RELEASE = target/$$(rustc -vV | sed -n 's/^host: //p')/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo check test conformance fuzz fuzz-smoke soak bench install clean as-root
+.PHONY: help setup build demo check test conformance fuzz fuzz-smoke budget soak bench install clean as-root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -63,15 +63,19 @@ fuzz: ## fuzz the file server of the shared filesystem for SECONDS, 600 if not g
 fuzz-smoke: ## fuzz each target for a minute
 	@fuzz/run all 60
 
-soak: as-root build ## the container tests with larger counts
+budget: as-root build ## fail when the shared filesystem takes more requests than benches/budgets.json allows
+	@benches/fs $(DIST) --budget
+
+soak: budget ## the budget, and the container tests with larger counts
 	@DRUPE_TEST_SCALE=soak runtime/tests/run $(DIST)
 	@DRUPE_TEST_SCALE=soak runtime/tests/run-filesystem $(DIST)
 
 as-root:
 	@test "$$(id -u)" = 0 || { echo "the container tests need root: sudo make test" >&2; exit 77; }
 
-bench: build ## measure start-up beside runc, in one run
+bench: as-root build ## measure start-up beside runc, then the shared filesystem beside QEMU with virtiofsd
 	@benches/run $(DIST)
+	@benches/fs $(DIST)
 
 $(DIST)/lib/drupe/vmlinux:
 	@$(MAKE) build
